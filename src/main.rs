@@ -1,0 +1,2 @@
+//! The program `opportune`.
+fn main() {}
