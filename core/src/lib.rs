@@ -4,5 +4,18 @@
 //! and the outcome is *injected* as a JSON patch and *delivered* as Secrets and claims. Nothing here does IO, reads a
 //! clock or holds state: the same input gives the same bytes.
 pub mod admit;
+pub mod api;
+pub mod data;
+pub mod decide;
+pub mod deliver;
 pub mod discover;
+pub mod encode;
+pub mod inject;
+pub mod intent;
+pub mod keys;
+pub mod name;
 pub mod review;
+pub mod settings;
+pub mod template;
+mod warning;
+pub mod workload;

@@ -1,13 +1,20 @@
-//! Cluster objects in, offers out.
+//! Discovery: cluster objects in, offers out.
+//!
+//! [`Inventory`] is fed one object at a time, from a file or a watch alike; [`Catalog`] is its immutable snapshot, which
+//! answers who may use what in the time that the answer takes.
+mod catalog;
+mod declared;
+mod inventory;
+mod object;
+mod offer;
+mod recipe;
+mod selector;
+mod service;
 
-/// All offers, profiles and namespaces known at one moment: an immutable snapshot.
-#[derive(Debug, Default)]
-pub struct Catalog {}
-
-impl Catalog {
-    /// How many offers there are, by intent label (`ldap`, `mail`, `analytics`, `storage`, `custom`) and state
-    /// (`complete`, `incomplete`): the figures of `opportune_catalog_offers`.
-    pub fn counts(&self) -> Vec<(&'static str, &'static str, usize)> {
-        Vec::new()
-    }
-}
+pub use catalog::{Catalog, NamespaceFacts, NamespaceLabel, NotForNamespace};
+pub use inventory::{Inventory, Taken};
+pub use object::ObjectError;
+pub(crate) use object::string_map;
+pub use offer::{Consumers, CredentialsSecret, Offer, OfferId, Origin, Source};
+pub use recipe::{Recipe, Recipes};
+pub use selector::{LabelSelector, Labels, NotASelector};

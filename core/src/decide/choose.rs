@@ -1,0 +1,134 @@
+//! The choice of one offer for one intent (design 1.3 and 1.4).
+use std::sync::Arc;
+
+use super::{Absence, Outcome};
+use crate::{
+    discover::{Catalog, Labels, Offer, OfferId},
+    intent::Intent,
+};
+
+/// One wish, and everything that bears on the choice.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// What is asked for.
+    pub intent: &'a Intent,
+    /// The workload's namespace.
+    pub namespace: &'a str,
+    /// The labels of its pods: an offer never serves the workload behind it.
+    pub pod_labels: &'a Labels,
+    /// Only this offer, as `name` or `namespace/name`.
+    pub named: Option<&'a str>,
+    /// What the workload uses now.
+    pub in_use: Option<&'a InUse>,
+    /// What was taken out because it could not be delivered: offer, its fingerprint, reason.
+    pub withdrawn: Option<(&'a OfferId, &'a str, &'a str)>,
+}
+
+/// The offer that a workload uses already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InUse {
+    /// Which.
+    pub offer: OfferId,
+    /// Whether the workload still wishes what it did when this was chosen.
+    pub are_wishes_same: bool,
+}
+
+/// What can be used.
+#[derive(Debug, Clone)]
+pub enum Choice {
+    /// This offer.
+    Use(Arc<Offer>),
+    /// No offer: what became of the wish instead.
+    Not(Outcome),
+}
+
+/// Chooses an offer.
+///
+/// `fits` are alternatives, best first: an offer that fits an earlier one is taken before any that only fits a later one.
+/// Nothing fitting is answered like nothing offered; the caller knows better what to say.
+pub fn choose(catalog: &Catalog, question: &Question<'_>, fits: &[&dyn Fn(&Offer) -> bool]) -> Choice {
+    let is_allowed = |offer: &Offer| {
+        !offer.is_served_by(question.namespace, question.pod_labels) && !question.is_withdrawn(offer)
+    };
+    if let Some(name) = question.named {
+        let named = catalog.named(question.intent, name, question.namespace);
+        let offers: Vec<_> = named.into_iter().filter(|offer| is_allowed(offer)).collect();
+        let complete = || offers.iter().copied().filter(|offer| offer.is_complete());
+        if let Some(offer) = first_fitting(complete, fits) {
+            return Choice::Use(offer);
+        }
+        let none = Absence::NotNamed(name.to_owned());
+        return question.without(catalog, offers.into_iter().find(|offer| !offer.is_complete()), none);
+    }
+    if let Some(offer) = question.still_usable(catalog)
+        && is_allowed(offer)
+        && fits.iter().any(|fits| fits(offer))
+    {
+        return Choice::Use(offer.clone());
+    }
+    let candidates =
+        || catalog.candidates(question.intent, question.namespace).filter(|offer| is_allowed(offer));
+    if let Some(offer) = first_fitting(candidates, fits) {
+        return Choice::Use(offer);
+    }
+    let incomplete = catalog
+        .incomplete(question.intent, question.namespace)
+        .find(|offer| !offer.is_served_by(question.namespace, question.pod_labels));
+    question.without(catalog, incomplete, Absence::NoOffer)
+}
+
+fn first_fitting<'a, I: Iterator<Item = &'a Arc<Offer>>>(
+    offers: impl Fn() -> I,
+    fits: &[&dyn Fn(&Offer) -> bool],
+) -> Option<Arc<Offer>> {
+    fits.iter().find_map(|fits| offers().find(|offer| fits(offer)).cloned())
+}
+
+// === impl Question ===
+
+impl Question<'_> {
+    /// The offer in use, where it is still a candidate and nothing else was asked for since.
+    fn still_usable<'a>(&self, catalog: &'a Catalog) -> Option<&'a Arc<Offer>> {
+        let in_use = self.in_use.filter(|in_use| in_use.are_wishes_same)?;
+        let offer = catalog.offer(self.intent, &in_use.offer)?;
+        let is_candidate =
+            offer.is_complete() && !offer.is_trap && catalog.admits(offer, self.namespace).is_ok();
+        is_candidate.then_some(offer)
+    }
+
+    fn is_withdrawn(&self, offer: &Offer) -> bool {
+        self.withdrawn.is_some_and(|(id, print, _)| *id == offer.id && print == offer.fingerprint())
+    }
+
+    /// What becomes of the wish where no offer can be used.
+    fn without(&self, catalog: &Catalog, incomplete: Option<&Arc<Offer>>, none: Absence) -> Choice {
+        if let Some((_, _, reason)) = self.withdrawn {
+            return Choice::Not(Outcome::Withdrawn(reason.to_owned()));
+        }
+        if let Some(kept) = self.kept(catalog) {
+            return Choice::Not(kept);
+        }
+        Choice::Not(match incomplete {
+            Some(offer) => {
+                Outcome::Incomplete { offer: offer.id.to_string(), reason: offer.incompleteness() }
+            }
+            None => Outcome::Absent(none),
+        })
+    }
+
+    /// An offer that vanished or became incomplete is kept; one whose consent was withdrawn is not.
+    fn kept(&self, catalog: &Catalog) -> Option<Outcome> {
+        let in_use = &self.in_use?.offer;
+        let is_other = |name: &str| name != in_use.name && name != in_use.to_string();
+        if self.named.is_some_and(is_other) {
+            return None;
+        }
+        let reason = match catalog.offer(self.intent, in_use) {
+            None => format!("{in_use} is no longer offered"),
+            Some(offer) if catalog.admits(offer, self.namespace).is_err() => return None,
+            Some(offer) if offer.is_complete() => return None,
+            Some(offer) => format!("{in_use} {}", offer.incompleteness()),
+        };
+        Some(Outcome::Kept { offer: in_use.to_string(), reason })
+    }
+}

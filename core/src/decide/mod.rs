@@ -1,0 +1,14 @@
+//! Decision: which offer satisfies which wish, and why not.
+mod choose;
+mod plan;
+mod wishes;
+
+pub use choose::{Choice, InUse, Question, choose};
+pub use plan::{Absence, Decision, Outcome, Plan, Skipped};
+pub use wishes::{AnnotationError, ProfileChoice, Refresh, Retain, Wishes};
+pub(crate) use wishes::{data_path, is_size, is_users};
+
+/// The items of a list: separated by commas, white space or both.
+pub fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty())
+}

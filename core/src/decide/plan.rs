@@ -1,0 +1,205 @@
+//! The plan: what one workload gets, and for each intent why or why not.
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use crate::{discover::Offer, intent::Intent};
+
+/// What one workload gets.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// The profile that is used, by name.
+    pub profile: Option<String>,
+    /// The containers that are injected, in the pod's order.
+    pub containers: Vec<String>,
+    /// One decision for each intent that was asked for.
+    pub decisions: BTreeMap<Intent, Decision>,
+}
+
+/// What became of one wish.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// Whether the workload is refused without it.
+    pub is_required: bool,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What the user had set already, and stays.
+    pub skipped: Vec<Skipped>,
+    /// What else a person should know, such as `first boot only`.
+    pub notes: Vec<String>,
+}
+
+/// What became of one wish.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// An offer is used.
+    Bound(Arc<Offer>),
+    /// What was injected earlier stays: its offer, and why nothing new was decided.
+    Kept {
+        /// The offer that was used, as `namespace/name`.
+        offer: String,
+        /// Why it is kept and not bound.
+        reason: String,
+    },
+    /// There is nothing to use.
+    Absent(Absence),
+    /// There is an offer, but something that it needs is not known.
+    Incomplete {
+        /// The offer, as `namespace/name`.
+        offer: String,
+        /// What it lacks.
+        reason: String,
+    },
+    /// The workload doesn't want it.
+    Declined,
+    /// It was injected, could not be delivered, and was taken out.
+    Withdrawn(String),
+}
+
+/// Why there is nothing to use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Absence {
+    /// None that this workload may use; whether there are others is not told.
+    #[error("no offer")]
+    NoOffer,
+    /// None of the name that was asked for.
+    #[error("no offer named {0}")]
+    NotNamed(String),
+    /// A value would need an encoding that its template doesn't name.
+    #[error("value can't be written safely ({0})")]
+    Unsafe(String),
+    /// Nobody is there to make the Secret or claim.
+    #[error("delivery is away")]
+    DeliveryAway,
+    /// The app can't be configured from outside.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The app can't speak the offer's mode.
+    #[error("{app} can't use {setting} {value}")]
+    UnsupportedMode {
+        /// The profile.
+        app: String,
+        /// The setting.
+        setting: String,
+        /// Its value.
+        value: String,
+    },
+    /// Settings that the app can't do without.
+    #[error("{app} needs {}, which {offer} does not have", .settings.join(", "))]
+    Needs {
+        /// The profile.
+        app: String,
+        /// The offer.
+        offer: String,
+        /// What is missing.
+        settings: Vec<String>,
+    },
+    /// Local users could no longer log in.
+    #[error("it would replace the app's own login; ask by `requires: {0}`")]
+    ReplacesLogin(Intent),
+    /// `$(NAME)` is not expanded in what comes from a Secret.
+    #[error("{0} names $(...) beside a credential")]
+    MixesReference(String),
+    /// Block storage can't be shared by pods of two generations.
+    #[error("{0} is block storage: it needs one replica and strategy Recreate")]
+    BlockNeedsRecreate(String),
+    /// Templates of a StatefulSet can't be added later.
+    #[error("volumeClaimTemplates can't change after creation")]
+    Immutable,
+    /// Nobody said where the app keeps its data.
+    #[error("no data path is known; set opportune.libre.sh/storage, for example /data=10Gi")]
+    NoDataPath,
+    /// The claim's name is made of the workload's.
+    #[error("the workload has no name yet")]
+    NoName,
+}
+
+/// Something of the user's that stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Skipped {
+    /// The variable, path or template.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+}
+
+// === impl Skipped ===
+
+impl Skipped {
+    pub(crate) fn new(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { what: what.into(), reason: reason.into() }
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// The word of metrics and tables.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Bound(_) => "bound",
+            Self::Kept { .. } => "kept",
+            Self::Absent(_) => "absent",
+            Self::Incomplete { .. } => "incomplete",
+            Self::Declined => "declined",
+            Self::Withdrawn(_) => "withdrawn",
+        }
+    }
+
+    /// Whether a requirement is met.
+    pub fn is_satisfied(&self) -> bool {
+        matches!(self, Self::Bound(_) | Self::Kept { .. })
+    }
+}
+
+/// As in the annotation `status`, after the intent and `=`.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bound(offer) => write!(f, "{}", offer.id),
+            Self::Kept { reason, .. } => write!(f, "kept: {reason}"),
+            Self::Absent(reason) => write!(f, "absent: {reason}"),
+            Self::Incomplete { offer, reason } => write!(f, "incomplete: {offer} {reason}"),
+            Self::Declined => f.write_str("declined"),
+            Self::Withdrawn(reason) => write!(f, "withdrawn: {reason}"),
+        }
+    }
+}
+
+// === impl Decision ===
+
+impl Decision {
+    pub(crate) fn new(is_required: bool, outcome: Outcome) -> Self {
+        Self { is_required, outcome, skipped: Vec::new(), notes: Vec::new() }
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.outcome)?;
+        let mut asides: Vec<String> = self.notes.clone();
+        let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for skipped in &self.skipped {
+            by_reason.entry(&skipped.reason).or_default().push(&skipped.what);
+        }
+        asides.extend(by_reason.iter().map(|(reason, what)| format!("{reason}: {}", what.join(", "))));
+        match asides.is_empty() {
+            true => Ok(()),
+            false => write!(f, " ({})", asides.join("; ")),
+        }
+    }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// The required intents that can't be satisfied, with the reason.
+    pub fn unsatisfied(&self) -> impl Iterator<Item = (&Intent, &Decision)> {
+        self.decisions.iter().filter(|(_, decision)| decision.is_required && !decision.outcome.is_satisfied())
+    }
+
+    /// The annotation `status`: `ldap=directory/openldap; mail=absent: no offer`.
+    pub fn status(&self) -> String {
+        let parts: Vec<String> =
+            self.decisions.iter().map(|(intent, decision)| format!("{intent}={decision}")).collect();
+        parts.join("; ")
+    }
+}

@@ -1,0 +1,131 @@
+//! Delivery: the Secrets and claims that a plan needs in the workload's namespace. They are described here; a controller
+//! makes them.
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::{
+    decide::Retain,
+    discover::OfferId,
+    inject::record::ChosenVolume,
+    intent::Intent,
+    keys,
+    name::{bounded, hex, slug},
+    workload::Kind,
+};
+
+/// What one workload needs to have made.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Delivery {
+    /// Secrets by name.
+    pub secrets: BTreeMap<String, SecretToMake>,
+    /// Claims by name.
+    pub claims: BTreeMap<String, ClaimToMake>,
+}
+
+/// A Secret that holds one offer's settings for one namespace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SecretToMake {
+    /// What it serves.
+    pub intent: Intent,
+    /// Where its values come from.
+    pub offer: OfferId,
+    /// Keys that are made of several settings, as templates.
+    pub composed: BTreeMap<String, String>,
+}
+
+/// A claim for one data path of one Deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimToMake {
+    /// The workload's name.
+    pub workload: String,
+    /// Where it is mounted.
+    pub path: String,
+    /// Its class, kind and size.
+    pub volume: ChosenVolume,
+    /// Whether it outlives the workload.
+    pub retain: Retain,
+}
+
+/// `opportune-<intent>-<offer>-<6 hex>`: one for each offer, the same in each namespace.
+pub fn secret_name(intent: &Intent, offer: &OfferId) -> String {
+    let stem = format!("opportune-{intent}-{}", slug(&offer.name));
+    bounded(&stem, &hex(&["secret", intent.as_str(), &offer.key()], 6))
+}
+
+/// `<workload>-<slug of the path>-<6 hex of kind, name and path>`
+pub fn claim_name(kind: Kind, workload: &str, path: &str) -> String {
+    bounded(&format!("{workload}-{}", slug(path)), &hex(&[kind.name(), workload, path], 6))
+}
+
+// === impl Delivery ===
+
+impl Delivery {
+    /// The objects, as a controller would make them, in `namespace`: Secrets first, without values.
+    pub fn objects(&self, namespace: &str) -> Vec<Value> {
+        let secrets = self.secrets.iter().map(|(name, secret)| secret.object(namespace, name));
+        let claims = self.claims.iter().map(|(name, claim)| claim.object(namespace, name));
+        secrets.chain(claims).collect()
+    }
+}
+
+// === impl SecretToMake ===
+
+impl SecretToMake {
+    fn object(&self, namespace: &str, name: &str) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "labels": {keys::MANAGED_BY: "opportune", keys::INTENT: self.intent.as_str()},
+                "annotations": {keys::OFFER: self.offer.to_string()},
+            },
+            "type": format!("servicebinding.io/{}", self.intent),
+        })
+    }
+}
+
+// === impl ClaimToMake ===
+
+impl ClaimToMake {
+    fn object(&self, namespace: &str, name: &str) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "labels": {keys::MANAGED_BY: "opportune", keys::INTENT: "storage"},
+                "annotations": {
+                    keys::WORKLOAD: format!("deployment/{}", self.workload),
+                    keys::PATH: self.path,
+                    keys::RETAIN: if self.retain == Retain::Keep { "true" } else { "false" },
+                },
+            },
+            "spec": {
+                "accessModes": [self.volume.access_mode()],
+                "resources": {"requests": {"storage": self.volume.size}},
+                "storageClassName": self.volume.class,
+                "volumeMode": "Filesystem",
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discover::Source;
+
+    #[test]
+    fn names_are_stable_and_short() {
+        let id = OfferId { namespace: Some("mail".into()), name: "postfix".into(), source: Source::Service };
+        let name = secret_name(&Intent::parse("mail").unwrap(), &id);
+        assert!(name.starts_with("opportune-mail-postfix-"), "{name}");
+        let claim = claim_name(Kind::Deployment, &"w".repeat(80), "/var/www/html");
+        assert_eq!(claim.len(), 63);
+        assert_ne!(claim_name(Kind::Deployment, "a", "/b"), claim_name(Kind::StatefulSet, "a", "/b"));
+    }
+}

@@ -1,0 +1,288 @@
+//! The catalog: all that is known at one moment, indexed so that a question costs what its answer is long.
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Consumers, Labels, Offer, OfferId, Origin, Recipes, selector::IndexKeys};
+use crate::{inject::profile::Profiles, intent::Intent, keys};
+
+/// All offers, profiles and namespaces known at one moment: an immutable snapshot.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    offers: Vec<Arc<Offer>>,
+    usable: HashMap<Intent, Index>,
+    incomplete: HashMap<Intent, Index>,
+    by_id: HashMap<Intent, HashMap<OfferId, Arc<Offer>>>,
+    by_name: HashMap<Intent, HashMap<String, Vec<Arc<Offer>>>>,
+    namespaces: HashMap<String, NamespaceFacts>,
+    profiles: Profiles,
+    recipes: Arc<Recipes>,
+}
+
+/// What is kept of a Namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NamespaceFacts {
+    /// Its labels, its name among them.
+    pub labels: Labels,
+    /// The intents that it provides to others: `None` where it is no provider, `Some(None)` for all.
+    pub provides: Option<Option<Vec<String>>>,
+}
+
+/// Whether injection is on in a namespace, as its label says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamespaceLabel {
+    /// The catalog does not hold this namespace.
+    Unknown,
+    /// It has no such label.
+    Absent,
+    /// `inject: enabled`
+    Enabled,
+    /// `inject: disabled`
+    Disabled,
+}
+
+/// Why an offer can't be used from a namespace, as an operator may see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotForNamespace {
+    /// Its namespace is not labelled as a provider.
+    NoProvider,
+    /// Its namespace is a provider of other intents only.
+    NotProvided,
+    /// Its consumers don't select this namespace.
+    NotConsumer,
+}
+
+/// Offers of one intent, by who may use them.
+#[derive(Debug, Default)]
+struct Index {
+    own: HashMap<String, Vec<Arc<Offer>>>,
+    by_label: HashMap<(String, String), Vec<Arc<Offer>>>,
+    by_selector: Vec<Arc<Offer>>,
+    everyone: Vec<Arc<Offer>>,
+}
+
+// === impl Catalog ===
+
+impl Catalog {
+    pub(super) fn new(
+        mut offers: Vec<Arc<Offer>>,
+        namespaces: HashMap<String, NamespaceFacts>,
+        profiles: Profiles,
+        recipes: Arc<Recipes>,
+    ) -> Self {
+        offers.sort_by(|a, b| (&a.intent, &a.id).cmp(&(&b.intent, &b.id)));
+        let mut catalog = Self { namespaces, profiles, recipes, ..Self::default() };
+        for offer in &offers {
+            let intent = offer.intent.clone();
+            catalog.by_id.entry(intent.clone()).or_default().insert(offer.id.clone(), offer.clone());
+            let names = catalog.by_name.entry(intent.clone()).or_default();
+            names.entry(offer.id.name.clone()).or_default().push(offer.clone());
+            if offer.is_trap {
+                continue;
+            }
+            let reaches = catalog.reaches_others(offer).is_ok();
+            let index = if offer.is_complete() { &mut catalog.usable } else { &mut catalog.incomplete };
+            index.entry(intent).or_default().add(offer, reaches);
+        }
+        for index in catalog.usable.values_mut().chain(catalog.incomplete.values_mut()) {
+            // Nobody's own namespace: within this list every offer stands elsewhere.
+            index.everyone.sort_by_cached_key(|offer| offer.rank(""));
+        }
+        catalog.offers = offers;
+        catalog
+    }
+
+    /// All offers, complete or not, by intent, namespace and name.
+    pub fn offers(&self) -> impl Iterator<Item = &Arc<Offer>> {
+        self.offers.iter()
+    }
+
+    /// How apps take settings.
+    pub fn profiles(&self) -> &Profiles {
+        &self.profiles
+    }
+
+    /// How services are recognised.
+    pub fn recipes(&self) -> &Recipes {
+        &self.recipes
+    }
+
+    /// The complete offers that `namespace` may use, in the order of design 1.3; traps are left out.
+    pub fn candidates<'a>(
+        &'a self,
+        intent: &Intent,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Offer>> {
+        self.listed(self.usable.get(intent), namespace)
+    }
+
+    /// The incomplete offers that `namespace` could use if they were complete, in the same order.
+    pub fn incomplete<'a>(
+        &'a self,
+        intent: &Intent,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Offer>> {
+        self.listed(self.incomplete.get(intent), namespace)
+    }
+
+    /// The offers of that name, complete or not, traps included, that `namespace` may use, in the same order.
+    ///
+    /// `name` is `name` or `namespace/name`.
+    pub fn named(&self, intent: &Intent, name: &str, namespace: &str) -> Vec<&Arc<Offer>> {
+        let (of, name) = name.split_once('/').map_or((None, name), |(of, name)| (Some(of), name));
+        let offers = self.by_name.get(intent).and_then(|names| names.get(name));
+        let mut offers: Vec<_> = offers
+            .into_iter()
+            .flatten()
+            .filter(|offer| of.is_none_or(|of| offer.is_in(of)) && self.admits(offer, namespace).is_ok())
+            .collect();
+        offers.sort_by_cached_key(|offer| offer.rank(namespace));
+        offers
+    }
+
+    /// The offer made from that object.
+    pub fn offer(&self, intent: &Intent, id: &OfferId) -> Option<&Arc<Offer>> {
+        self.by_id.get(intent)?.get(id)
+    }
+
+    /// Whether `namespace` may use `offer`.
+    ///
+    /// # Errors
+    /// Why it may not, for an operator; a workload is told that there is no offer.
+    pub fn admits(&self, offer: &Offer, namespace: &str) -> Result<(), NotForNamespace> {
+        if offer.id.namespace.is_none() || offer.is_in(namespace) {
+            return Ok(());
+        }
+        self.reaches_others(offer)?;
+        match &offer.consumers {
+            Consumers::Selected(selector) if selector.matches(&self.labels(namespace)) => Ok(()),
+            Consumers::Selected(_) | Consumers::OwnNamespace => Err(NotForNamespace::NotConsumer),
+        }
+    }
+
+    /// What a namespace's label says about injection.
+    pub fn namespace_label(&self, namespace: &str) -> NamespaceLabel {
+        let Some(facts) = self.namespaces.get(namespace) else { return NamespaceLabel::Unknown };
+        match facts.labels.get(keys::INJECT).map(String::as_str) {
+            Some("enabled") => NamespaceLabel::Enabled,
+            Some("disabled") => NamespaceLabel::Disabled,
+            _ => NamespaceLabel::Absent,
+        }
+    }
+
+    /// How many offers there are, by intent label (`ldap`, `mail`, `analytics`, `storage`, `custom`) and state
+    /// (`complete`, `incomplete`): the figures of `opportune_catalog_offers`.
+    pub fn counts(&self) -> Vec<(&'static str, &'static str, usize)> {
+        let mut counts = std::collections::BTreeMap::new();
+        for intent in ["ldap", "mail", "analytics", "storage", "custom"] {
+            for state in ["complete", "incomplete"] {
+                counts.insert((intent, state), 0);
+            }
+        }
+        for offer in &self.offers {
+            let state = if offer.is_complete() { "complete" } else { "incomplete" };
+            *counts.entry((offer.intent.metric_label(), state)).or_default() += 1;
+        }
+        counts.into_iter().map(|((intent, state), count)| (intent, state, count)).collect()
+    }
+
+    /// The labels by which consumers are selected; of an unknown namespace only its name is known.
+    fn labels(&self, namespace: &str) -> Labels {
+        match self.namespaces.get(namespace) {
+            Some(facts) => facts.labels.clone(),
+            None => Labels::from([(keys::NAMESPACE_NAME.to_owned(), namespace.to_owned())]),
+        }
+    }
+
+    fn reaches_others(&self, offer: &Offer) -> Result<(), NotForNamespace> {
+        let Some(namespace) = &offer.id.namespace else { return Ok(()) };
+        match self.namespaces.get(namespace).and_then(|facts| facts.provides.as_ref()) {
+            None => Err(NotForNamespace::NoProvider),
+            Some(Some(intents)) if !intents.iter().any(|intent| intent == offer.intent.as_str()) => {
+                Err(NotForNamespace::NotProvided)
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The index's offers for one namespace, lazily merged with those for everyone: ten thousand of the latter cost no
+    /// more than those that are looked at.
+    fn listed<'a>(
+        &'a self,
+        index: Option<&'a Index>,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Offer>> {
+        let (mut near, everyone) = match index {
+            Some(index) => (index.near(namespace, &self.labels(namespace)), index.everyone.as_slice()),
+            None => (Vec::new(), &[][..]),
+        };
+        near.sort_by_cached_key(|offer| offer.rank(namespace));
+        let mut near = near.into_iter().peekable();
+        let mut far = everyone.iter().filter(move |offer| !offer.is_in(namespace)).peekable();
+        std::iter::from_fn(move || match (near.peek(), far.peek()) {
+            (Some(a), Some(b)) if a.rank(namespace) <= b.rank(namespace) => near.next(),
+            (Some(_), None) => near.next(),
+            _ => far.next(),
+        })
+    }
+}
+
+// === impl Index ===
+
+impl Index {
+    fn add(&mut self, offer: &Arc<Offer>, reaches_others: bool) {
+        if let Some(namespace) = &offer.id.namespace {
+            self.own.entry(namespace.clone()).or_default().push(offer.clone());
+        }
+        let Consumers::Selected(selector) = &offer.consumers else { return };
+        if !reaches_others {
+            return;
+        }
+        if selector.is_everything() {
+            self.everyone.push(offer.clone());
+            return;
+        }
+        match selector.index_keys() {
+            IndexKeys::Pairs(pairs) => {
+                for (key, value) in pairs {
+                    self.by_label.entry((key.to_owned(), value.to_owned())).or_default().push(offer.clone());
+                }
+            }
+            IndexKeys::Any => self.by_selector.push(offer.clone()),
+        }
+    }
+
+    /// What is offered to this namespace in particular: its own, and what selects it.
+    fn near(&self, namespace: &str, labels: &Labels) -> Vec<&Arc<Offer>> {
+        let own = self.own.get(namespace).into_iter().flatten();
+        let by_label =
+            labels.iter().filter_map(|(k, v)| self.by_label.get(&(k.clone(), v.clone()))).flatten();
+        let selected = by_label.chain(&self.by_selector).filter(|offer| {
+            let selects = match &offer.consumers {
+                Consumers::Selected(selector) => selector.matches(labels),
+                Consumers::OwnNamespace => false,
+            };
+            selects && !offer.is_in(namespace)
+        });
+        own.chain(selected).collect()
+    }
+}
+
+impl NotForNamespace {
+    /// What an operator can do about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::NoProvider => "its namespace is not labelled opportune.libre.sh/provider=true",
+            Self::NotProvided => "its namespace provides other intents only (annotation provides)",
+            Self::NotConsumer => "its consumers do not select this namespace",
+        }
+    }
+}
+
+impl Origin {
+    /// The word for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Marked => "marked",
+            Self::Recognised => "recognised",
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The inventory: one object in, its offers out. Only what offers need is kept of an object.
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use serde_json::Value;
+
+use super::{
+    Catalog, Labels, NamespaceFacts, Offer, Recipes, declared,
+    object::{self, ObjectError},
+    service::ServiceFacts,
+};
+use crate::{
+    inject::profile::{Profile, Profiles, repository},
+    keys,
+};
+
+/// What an object became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is known now, in place of an earlier version.
+    Known,
+    /// It is of a kind, or a class, that nothing is offered by.
+    Ignored,
+}
+
+/// Kind, namespace and name of an object.
+type ObjectKey = (&'static str, Option<String>, String);
+
+/// What the cluster holds, fed one object at a time.
+#[derive(Debug)]
+pub struct Inventory {
+    recipes: Arc<Recipes>,
+    built_in: Profiles,
+    services: BTreeMap<String, BTreeMap<String, ServiceFacts>>,
+    workloads: BTreeMap<String, BTreeMap<ObjectKey, Pods>>,
+    offers: BTreeMap<ObjectKey, Vec<Arc<Offer>>>,
+    namespaces: HashMap<String, NamespaceFacts>,
+    profiles: BTreeMap<String, Arc<Profile>>,
+}
+
+/// What is kept of a workload: which Services its pods are behind, and what they run.
+#[derive(Debug)]
+struct Pods {
+    labels: Labels,
+    images: Vec<String>,
+}
+
+const WORKLOADS: [&str; 4] = ["Deployment", "StatefulSet", "DaemonSet", "Pod"];
+
+// === impl Inventory ===
+
+impl Inventory {
+    /// An empty inventory that knows these recipes and profiles.
+    pub fn new(recipes: Arc<Recipes>, profiles: Profiles) -> Self {
+        Self {
+            recipes,
+            built_in: profiles,
+            services: BTreeMap::new(),
+            workloads: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            namespaces: HashMap::new(),
+            profiles: BTreeMap::new(),
+        }
+    }
+
+    /// Takes one object, in place of what was known of it.
+    ///
+    /// # Errors
+    /// [`ObjectError`] names the field that can't be read; nothing else is lost by it.
+    pub fn apply(&mut self, object: &Value) -> Result<Taken, ObjectError> {
+        let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
+        let group = text("apiVersion").rsplit_once('/').map_or("", |(group, _)| group);
+        match (group, text("kind")) {
+            ("", "Service") => self.apply_service(object),
+            ("", "Namespace") => self.apply_namespace(object),
+            ("storage.k8s.io", "StorageClass") => {
+                let offer = declared::storage_class(object, &self.recipes)?;
+                let key = ("StorageClass", None, object::name(object)?);
+                Ok(self.set_offers(key, offer.into_iter().collect()))
+            }
+            (keys::GROUP, "ServiceOffer") => {
+                let offer = declared::service_offer(object, &self.recipes)?;
+                let (namespace, name) = object::namespaced_name(object)?;
+                Ok(self.set_offers(("ServiceOffer", Some(namespace), name), vec![offer]))
+            }
+            (keys::GROUP, "AppProfile") => {
+                let profile = Profile::from_resource(object).map_err(ObjectError::new)?;
+                self.profiles.insert(profile.name.clone(), Arc::new(profile));
+                Ok(Taken::Known)
+            }
+            ("apps" | "", kind) => match WORKLOADS.iter().find(|known| **known == kind) {
+                Some(kind) => self.apply_workload(kind, object),
+                None => Ok(Taken::Ignored),
+            },
+            _ => Ok(Taken::Ignored),
+        }
+    }
+
+    /// All that is known now.
+    pub fn snapshot(&self) -> Catalog {
+        let offers = self.offers.values().flatten().cloned().collect();
+        let profiles = self.built_in.with(self.profiles.values().cloned());
+        Catalog::new(offers, self.namespaces.clone(), profiles, self.recipes.clone())
+    }
+
+    fn apply_service(&mut self, object: &Value) -> Result<Taken, ObjectError> {
+        let service = ServiceFacts::read(object)?;
+        let namespace = service.namespace.clone();
+        let taken = self.recognise(&service);
+        self.services.entry(namespace).or_default().insert(service.name.clone(), service);
+        taken
+    }
+
+    fn apply_namespace(&mut self, object: &Value) -> Result<Taken, ObjectError> {
+        let name = object::name(object)?;
+        let mut labels = object::labels(object, "labels");
+        labels.insert(keys::NAMESPACE_NAME.to_owned(), name.clone());
+        let is_provider = labels.get(keys::PROVIDER).is_some_and(|value| value == "true");
+        let annotations = object::labels(object, "annotations");
+        let provides = annotations.get(keys::PROVIDES);
+        let list = |text: &String| crate::decide::list(text).map(str::to_owned).collect();
+        let facts = NamespaceFacts { labels, provides: is_provider.then(|| provides.map(list)) };
+        self.namespaces.insert(name, facts);
+        Ok(Taken::Known)
+    }
+
+    fn apply_workload(&mut self, kind: &'static str, object: &Value) -> Result<Taken, ObjectError> {
+        let (namespace, name) = object::namespaced_name(object)?;
+        let template = if kind == "Pod" { Some(object) } else { object.pointer("/spec/template") };
+        let Some(template) = template else { return Ok(Taken::Ignored) };
+        let containers = template.pointer("/spec/containers").and_then(Value::as_array);
+        let images = containers
+            .into_iter()
+            .flatten()
+            .filter_map(|container| container.get("image")?.as_str())
+            .map(|image| repository(image).0)
+            .collect();
+        let pods = Pods { labels: object::labels(template, "labels"), images };
+        let workloads = self.workloads.entry(namespace.clone()).or_default();
+        workloads.insert((kind, Some(namespace.clone()), name), pods);
+        let services: Vec<ServiceFacts> = self
+            .services
+            .get(&namespace)
+            .into_iter()
+            .flat_map(|services| services.values().cloned())
+            .collect();
+        for service in services {
+            // What is wrong with a Service was told when it came.
+            let _ = self.recognise(&service);
+        }
+        Ok(Taken::Known)
+    }
+
+    fn recognise(&mut self, service: &ServiceFacts) -> Result<Taken, ObjectError> {
+        let images: Vec<String> = self
+            .workloads
+            .get(&service.namespace)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .filter(|pods| is_behind(service, pods))
+            .flat_map(|pods| pods.images.iter().cloned())
+            .collect();
+        let key = ("Service", Some(service.namespace.clone()), service.name.clone());
+        match service.offers(&self.recipes, &images) {
+            Ok(offers) => Ok(self.set_offers(key, offers)),
+            Err(error) => {
+                self.set_offers(key, Vec::new());
+                Err(error)
+            }
+        }
+    }
+
+    fn set_offers(&mut self, key: ObjectKey, offers: Vec<Offer>) -> Taken {
+        if offers.is_empty() {
+            self.offers.remove(&key);
+            return Taken::Ignored;
+        }
+        self.offers.insert(key, offers.into_iter().map(Arc::new).collect());
+        Taken::Known
+    }
+}
+
+fn is_behind(service: &ServiceFacts, pods: &Pods) -> bool {
+    !service.selector.is_empty()
+        && service.selector.iter().all(|(key, value)| pods.labels.get(key) == Some(value))
+}

@@ -1,0 +1,55 @@
+//! Reading Kubernetes objects as raw JSON.
+use serde_json::Value;
+
+use super::Labels;
+
+/// An object that can't be taken into the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct ObjectError {
+    /// The field, and what is wrong with it.
+    pub reason: String,
+}
+
+// === impl ObjectError ===
+
+impl ObjectError {
+    pub(super) fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into() }
+    }
+}
+
+/// `metadata.name`
+pub(super) fn name(object: &Value) -> Result<String, ObjectError> {
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    match crate::name::is_dns_subdomain(name) {
+        true => Ok(name.to_owned()),
+        false => Err(ObjectError::new(format!("metadata.name: `{}` is not a name", name.escape_debug()))),
+    }
+}
+
+/// `metadata.namespace` (`default` where absent) and `metadata.name`
+pub(super) fn namespaced_name(object: &Value) -> Result<(String, String), ObjectError> {
+    let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
+    match crate::name::is_dns_label(namespace) {
+        true => Ok((namespace.to_owned(), name(object)?)),
+        false => {
+            let shown = namespace.escape_debug();
+            Err(ObjectError::new(format!("metadata.namespace: `{shown}` is not a namespace")))
+        }
+    }
+}
+
+/// `metadata.labels` or `metadata.annotations`; entries that are no strings are left out.
+pub(super) fn labels(object: &Value, field: &str) -> Labels {
+    string_map(object.get("metadata").and_then(|metadata| metadata.get(field)))
+}
+
+/// A map of strings; entries that are no strings are left out.
+pub(crate) fn string_map(map: Option<&Value>) -> Labels {
+    map.and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
+}

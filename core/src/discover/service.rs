@@ -1,0 +1,281 @@
+//! Services: what is kept of them, and the offers that they make.
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{
+    Consumers, CredentialsSecret, LabelSelector, Labels, Offer, OfferId, Origin, Source,
+    object::{self, ObjectError},
+    recipe::{Recipe, Recipes},
+};
+use crate::{
+    intent::Intent,
+    keys,
+    name::{is_dns_subdomain, is_setting_name},
+    settings::{self, Fact, Problem, Settings},
+};
+
+/// What is kept of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ServiceFacts {
+    pub namespace: String,
+    pub name: String,
+    pub labels: Labels,
+    /// Only those of our own prefix.
+    pub annotations: Labels,
+    pub ports: Vec<ServicePort>,
+    pub selector: Labels,
+    pub external_name: Option<String>,
+    pub is_headless: bool,
+}
+
+/// One port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ServicePort {
+    pub name: Option<String>,
+    pub number: u16,
+}
+
+// === impl ServiceFacts ===
+
+impl ServiceFacts {
+    pub(super) fn read(service: &Value) -> Result<Self, ObjectError> {
+        let (namespace, name) = object::namespaced_name(service)?;
+        let spec = service.get("spec").unwrap_or(&Value::Null);
+        let text = |key: &str| spec.get(key).and_then(Value::as_str);
+        let mut annotations = object::labels(service, "annotations");
+        annotations.retain(|key, _| key.starts_with(keys::PREFIX));
+        let ports = spec.get("ports").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        Ok(Self {
+            namespace,
+            name,
+            labels: object::labels(service, "labels"),
+            annotations,
+            ports: ports.iter().filter_map(port).collect(),
+            selector: object::string_map(spec.get("selector")),
+            external_name: (text("type") == Some("ExternalName"))
+                .then(|| text("externalName").unwrap_or_default().to_owned()),
+            is_headless: text("clusterIP") == Some("None"),
+        })
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.get(key).map(String::as_str)
+    }
+
+    /// The offers that this Service makes: what it is marked as, else what it is recognised as.
+    ///
+    /// # Errors
+    /// When it is marked as an offer of something that is no intent.
+    pub(super) fn offers(&self, recipes: &Recipes, images: &[String]) -> Result<Vec<Offer>, ObjectError> {
+        if let Some(intent) = self.labels.get(keys::OFFERS) {
+            let intent = Intent::parse(intent)
+                .map_err(|error| ObjectError::new(format!("metadata.labels[{}]: {error}", keys::OFFERS)))?;
+            let recipe = recipes.fit(&intent, self, images);
+            return Ok(vec![self.marked(intent, recipe, recipes)]);
+        }
+        let recognised = recipes.recognise(self, images);
+        Ok(recognised.map(|recipe| self.recognised(recipe, recipes)).into_iter().collect())
+    }
+
+    fn recognised(&self, recipe: &Recipe, recipes: &Recipes) -> Offer {
+        self.offer(recipe.intent.clone(), Origin::Recognised, Some(recipe), recipes, Settings::default())
+    }
+
+    fn marked(&self, intent: Intent, recipe: Option<&Recipe>, recipes: &Recipes) -> Offer {
+        let mut problems = Vec::new();
+        let mut settings = Settings::default();
+        if let Some(text) = self.annotation(keys::SETTINGS) {
+            read_settings(text, &mut settings, &mut problems);
+        }
+        let credentials = self.credentials(&intent, &mut settings, &mut problems);
+        let consumers = self.consumers(credentials.is_some(), &mut problems);
+        let priority = self.annotation(keys::PRIORITY).map_or(Ok(0), |text| text.trim().parse());
+        if priority.is_err() {
+            problems.push(Problem::new("priority", "expected a whole number"));
+        }
+        let mut offer = self.offer(intent, Origin::Marked, recipe, recipes, settings);
+        problems.append(&mut offer.problems);
+        Offer { problems, credentials, consumers, priority: priority.unwrap_or(0), ..offer }
+    }
+
+    /// What both kinds of offers of a Service have: its address, and what the recipe knows.
+    fn offer(
+        &self,
+        intent: Intent,
+        origin: Origin,
+        recipe: Option<&Recipe>,
+        recipes: &Recipes,
+        mut settings: Settings,
+    ) -> Offer {
+        let host = match &self.external_name {
+            Some(target) => target.clone(),
+            None => format!("{}.{}.svc", self.name, self.namespace),
+        };
+        settings.set_default("host", || Fact::Literal(host));
+        let best = recipe.and_then(|recipe| recipe.best_port(self));
+        let (port, tls) = match best {
+            Some((port, tls)) => (Some(port), tls),
+            None => (self.ports.first(), None),
+        };
+        if let Some(port) = port {
+            let number = port.number.to_string();
+            settings.set_default("port", || Fact::Literal(number.clone()));
+            if let (Some(tls), true) = (tls, settings.literal("port") == Some(number.as_str())) {
+                settings.set_default("tls", || Fact::Literal(tls.to_owned()));
+            }
+        }
+        let problems = finish(&mut settings, &intent, recipe, recipes);
+        Offer {
+            intent,
+            id: OfferId {
+                namespace: Some(self.namespace.clone()),
+                name: self.name.clone(),
+                source: Source::Service,
+            },
+            origin,
+            recipe: recipe.map(|recipe| recipe.name.clone()),
+            hint: recipe.and_then(|recipe| recipe.hint.clone()),
+            priority: 0,
+            consumers: Consumers::Selected(LabelSelector::default()),
+            settings,
+            credentials: None,
+            problems,
+            is_trap: recipe.is_some_and(|recipe| recipe.is_trap),
+            pods: self.selector.clone(),
+        }
+    }
+
+    fn credentials(
+        &self,
+        intent: &Intent,
+        settings: &mut Settings,
+        problems: &mut Vec<Problem>,
+    ) -> Option<CredentialsSecret> {
+        let secret = self.annotation(keys::CREDENTIALS)?.trim();
+        let mut keys_by_setting = BTreeMap::new();
+        for pair in self.annotation(keys::CREDENTIALS_KEYS).unwrap_or_default().split([',', ' ', '\n', '\t'])
+        {
+            match pair.split_once('=') {
+                _ if pair.is_empty() => {}
+                Some((setting, key)) => {
+                    keys_by_setting.insert(setting.to_owned(), key.to_owned());
+                }
+                None => problems.push(Problem::new("credentials-keys", "expected setting=KEY pairs")),
+            }
+        }
+        add_credentials(secret, &keys_by_setting, intent, settings, problems)
+    }
+
+    fn consumers(&self, has_credentials: bool, problems: &mut Vec<Problem>) -> Consumers {
+        match self.annotation(keys::CONSUMERS).map(str::trim) {
+            None if has_credentials => Consumers::OwnNamespace,
+            None => Consumers::Selected(LabelSelector::default()),
+            // An empty list is nobody, never everybody.
+            Some("") => Consumers::OwnNamespace,
+            Some(text) => LabelSelector::parse(text).map(Consumers::Selected).unwrap_or_else(|error| {
+                problems.push(Problem::new("consumers", error.to_string()));
+                Consumers::OwnNamespace
+            }),
+        }
+    }
+}
+
+/// Adds what the recipe and the product are known to have, and what follows.
+pub(super) fn finish(
+    settings: &mut Settings,
+    intent: &Intent,
+    recipe: Option<&Recipe>,
+    recipes: &Recipes,
+) -> Vec<Problem> {
+    if let Some(provider) = recipe.and_then(|recipe| recipe.provider.as_ref()) {
+        settings.set_default("provider", || Fact::Literal(provider.clone()));
+    }
+    let provider = settings.literal("provider").map(str::to_owned);
+    // A recipe speaks for its own product only: somebody may have said that it is another.
+    let own = recipe.filter(|recipe| recipe.provider == provider).map(|recipe| &recipe.settings);
+    let facts = own.or_else(|| recipes.product_facts(intent, provider.as_deref()?));
+    let facts = facts.into_iter().flatten().map(|(name, template)| (name.as_str(), template));
+    settings.complete(intent, facts)
+}
+
+/// Adds what a named Secret holds: the mapped keys, and the intent's own credentials where nothing else is said.
+pub(super) fn add_credentials(
+    secret: &str,
+    keys_by_setting: &BTreeMap<String, String>,
+    intent: &Intent,
+    settings: &mut Settings,
+    problems: &mut Vec<Problem>,
+) -> Option<CredentialsSecret> {
+    if !is_dns_subdomain(secret) {
+        problems.push(Problem::new("credentials", "expected the name of a Secret in the same namespace"));
+        return None;
+    }
+    for (setting, key) in keys_by_setting {
+        let is_key = !key.is_empty()
+            && key.len() <= 253
+            && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if is_setting_name(setting) && is_key {
+            settings.set(setting, Fact::Credential(vec![key.clone()]));
+        } else {
+            problems
+                .push(Problem::new("credentials-keys", "expected a setting's name and a key of the Secret"));
+        }
+    }
+    // A custom intent's Secret whose keys are named holds those only: nobody knows what else it should have.
+    let is_implied = intent.known().is_some() || keys_by_setting.is_empty();
+    for (setting, keys) in settings::implied_credentials(intent) {
+        let alias = if setting == "bind-dn" { "username" } else { setting };
+        if is_implied && settings.get(setting).is_none() && settings.get(alias).is_none() {
+            settings.set(setting, Fact::Credential(keys));
+        }
+    }
+    Some(CredentialsSecret { name: secret.to_owned() })
+}
+
+/// Reads the annotation `settings`: a YAML map of scalars, as they are written.
+fn read_settings(text: &str, settings: &mut Settings, problems: &mut Vec<Problem>) {
+    let options = || serde_saphyr::options! { with_snippet: false };
+    // As strings first: a number keeps the digits that it was written with.
+    if let Ok(map) = serde_saphyr::from_str_with_options::<BTreeMap<String, String>>(text, options()) {
+        add_settings(map.into_iter().map(|(name, value)| (name, Value::String(value))), settings, problems);
+        return;
+    }
+    match serde_saphyr::from_str_with_options::<Value>(text, options()) {
+        Ok(Value::Object(map)) => add_settings(map, settings, problems),
+        Ok(Value::Null) => {}
+        _ => problems
+            .push(Problem::new("settings", "expected a YAML map, such as `base-dn: dc=example,dc=org`")),
+    }
+}
+
+/// Adds settings as somebody gave them; what can't be used is reported and left out.
+pub(super) fn add_settings(
+    given: impl IntoIterator<Item = (String, Value)>,
+    settings: &mut Settings,
+    problems: &mut Vec<Problem>,
+) {
+    for (name, value) in given {
+        let value = match value {
+            Value::String(text) => text,
+            Value::Number(number) => number.to_string(),
+            Value::Bool(truth) => truth.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => {
+                problems.push(Problem::new(name, "expected a string, a number or a boolean"));
+                continue;
+            }
+        };
+        match settings::check_value(&name, &value) {
+            Ok(()) => settings.set(&name, Fact::Literal(value)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+}
+
+fn port(port: &Value) -> Option<ServicePort> {
+    let number = port.get("port").and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok())?;
+    // A name server's UDP twin is nothing that an app connects to.
+    let is_udp = port.get("protocol").and_then(Value::as_str) == Some("UDP");
+    let name = port.get("name").and_then(Value::as_str).map(str::to_owned);
+    (!is_udp).then_some(ServicePort { name, number })
+}

@@ -1,0 +1,195 @@
+//! Additions: everything that a plan puts into one workload, by place.
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::record::{ChosenVolume, Record, Slot};
+use crate::{
+    intent::Intent,
+    workload::{Workload, text},
+};
+
+/// What is put into one workload.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Additions {
+    /// Variables by container, in order.
+    pub env: BTreeMap<String, Vec<Entry>>,
+    /// Mounts by container.
+    pub mounts: BTreeMap<String, Vec<Entry>>,
+    /// Volumes of the pod.
+    pub volumes: Vec<Entry>,
+    /// Volume claim templates.
+    pub templates: Vec<Entry>,
+    /// Classes of the user's templates.
+    pub classes: Vec<Entry>,
+    /// Fields of the pod's security context.
+    pub pod: Vec<Entry>,
+    /// The user's `emptyDir`s that give way, by volume.
+    pub replaced: BTreeMap<String, Value>,
+    /// The volumes chosen for data paths.
+    pub claims: BTreeMap<String, ChosenVolume>,
+}
+
+/// One entry, the intents that want it, and its key in its list.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub intents: BTreeSet<Intent>,
+    pub key: String,
+    pub value: Value,
+}
+
+/// The kinds of places that are lists, as the first part of a slot.
+pub(super) const ENV: &str = "env";
+pub(super) const MOUNT: &str = "mount";
+pub(super) const VOLUME: &str = "volume";
+pub(super) const TEMPLATE: &str = "template";
+pub(super) const CLASS: &str = "class";
+pub(super) const POD: &str = "pod";
+
+// === impl Entry ===
+
+impl Entry {
+    pub(super) fn new(intent: &Intent, key: impl Into<String>, value: Value) -> Self {
+        Self { intents: BTreeSet::from([intent.clone()]), key: key.into(), value }
+    }
+}
+
+// === impl Additions ===
+
+impl Additions {
+    /// Adds what another has; where both want one place, the first stays, and serves both when they agree.
+    pub(crate) fn merge(&mut self, other: Self) {
+        for (container, entries) in other.env {
+            add_all(self.env.entry(container).or_default(), entries);
+        }
+        for (container, entries) in other.mounts {
+            add_all(self.mounts.entry(container).or_default(), entries);
+        }
+        add_all(&mut self.volumes, other.volumes);
+        add_all(&mut self.templates, other.templates);
+        add_all(&mut self.classes, other.classes);
+        add_all(&mut self.pod, other.pod);
+        self.replaced.extend(other.replaced);
+        self.claims.extend(other.claims);
+    }
+
+    /// Whether there is nothing to add.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots().next().is_none()
+    }
+
+    /// Every entry with its place.
+    pub(super) fn slots(&self) -> impl Iterator<Item = (Slot, &Entry)> {
+        let contained = [(ENV, &self.env), (MOUNT, &self.mounts)].into_iter().flat_map(|(place, map)| {
+            map.iter().flat_map(move |(container, entries)| {
+                entries.iter().map(move |entry| (format!("{place}/{container}/{}", entry.key), entry))
+            })
+        });
+        let lists =
+            [(VOLUME, &self.volumes), (TEMPLATE, &self.templates), (CLASS, &self.classes), (POD, &self.pod)];
+        let flat = lists.into_iter().flat_map(|(place, entries)| {
+            entries.iter().map(move |entry| (format!("{place}/{}", entry.key), entry))
+        });
+        contained.chain(flat)
+    }
+
+    /// Writes down what stands where.
+    pub(crate) fn note_in(&self, record: &mut Record) {
+        for (slot, entry) in self.slots() {
+            let is_template = slot.starts_with(TEMPLATE);
+            let essence = if is_template { template_essence(&entry.value) } else { entry.value.clone() };
+            for intent in &entry.intents {
+                record.add(intent, slot.clone(), &essence);
+            }
+        }
+        record.claims.clone_from(&self.claims);
+        record.replaced.clone_from(&self.replaced);
+    }
+
+    /// What a record says is ours in an object, as it stands there; only for the intents that `is_kept` names.
+    pub(crate) fn standing_in(
+        workload: &Workload<'_>,
+        record: &Record,
+        is_kept: &dyn Fn(&Intent) -> bool,
+    ) -> Self {
+        let finder = Finder { record, is_kept };
+        let mut found = Self::default();
+        for container in &workload.containers {
+            for (map, place, entries, key) in [
+                (&mut found.env, ENV, container.env, "name"),
+                (&mut found.mounts, MOUNT, container.mounts, "mountPath"),
+            ] {
+                let entries = finder.among(entries, &format!("{place}/{}", container.name), key);
+                if !entries.is_empty() {
+                    map.insert(container.name.to_owned(), entries);
+                }
+            }
+        }
+        found.volumes = finder.among(workload.volumes(), VOLUME, "name");
+        for template in workload.claim_templates() {
+            let name = template.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            found.templates.extend(finder.one(TEMPLATE, name, &template_essence(template), template));
+            if let Some(class) = template.pointer("/spec/storageClassName") {
+                found.classes.extend(finder.one(CLASS, name, class, class));
+            }
+        }
+        for (field, value) in workload.security_context().into_iter().flatten() {
+            found.pod.extend(finder.one(POD, field, value, value));
+        }
+        if !found.is_empty() {
+            let volumes = &found.volumes;
+            let is_there = |name: &String| volumes.iter().any(|volume| volume.key == *name);
+            let replaced = record.replaced.iter().filter(|(name, _)| is_there(name));
+            found.replaced = replaced.map(|(name, value)| (name.clone(), value.clone())).collect();
+            let storage = record.added.keys().any(|intent| intent.is_storage() && is_kept(intent));
+            found.claims = if storage { record.claims.clone() } else { BTreeMap::new() };
+        }
+        found
+    }
+}
+
+/// Looks for what a record describes.
+struct Finder<'a> {
+    record: &'a Record,
+    is_kept: &'a dyn Fn(&Intent) -> bool,
+}
+
+// === impl Finder ===
+
+impl Finder<'_> {
+    fn among(&self, entries: &[Value], place: &str, key: &str) -> Vec<Entry> {
+        entries.iter().filter_map(|entry| self.one(place, text(entry, key), entry, entry)).collect()
+    }
+
+    fn one(&self, place: &str, key: &str, essence: &Value, value: &Value) -> Option<Entry> {
+        let slot = format!("{place}/{key}");
+        if !self.record.owns(&slot, essence) {
+            return None;
+        }
+        let wanting = self.record.added.iter().filter(|(_, slots)| slots.contains_key(&slot));
+        let intents: BTreeSet<Intent> =
+            wanting.map(|(intent, _)| intent).filter(|intent| (self.is_kept)(intent)).cloned().collect();
+        (!intents.is_empty()).then(|| Entry { intents, key: key.to_owned(), value: value.clone() })
+    }
+}
+
+fn add_all(entries: &mut Vec<Entry>, others: Vec<Entry>) {
+    for other in others {
+        match entries.iter_mut().find(|entry| entry.key == other.key) {
+            Some(entry) if entry.value == other.value => entry.intents.extend(other.intents),
+            Some(_) => {}
+            None => entries.push(other),
+        }
+    }
+}
+
+/// What of a claim template is ours to say: the server adds the rest.
+pub(super) fn template_essence(template: &Value) -> Value {
+    let at = |pointer: &str| template.pointer(pointer).cloned().unwrap_or_default();
+    json!({
+        "name": at("/metadata/name"),
+        "class": at("/spec/storageClassName"),
+        "modes": at("/spec/accessModes"),
+        "size": at("/spec/resources/requests/storage"),
+    })
+}

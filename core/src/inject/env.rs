@@ -1,0 +1,369 @@
+//! Environment variables: an offer's settings in the names and words of an app.
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::{
+    Target,
+    additions::{Additions, Entry},
+    profile::{EnvMapping, Takes, Variable},
+};
+use crate::{
+    decide::{Absence, Skipped},
+    discover::Offer,
+    encode::is_plain,
+    intent::{Intent, Known},
+    name::{self, hex},
+    settings::Fact,
+    template::{Part, Template, references},
+    workload::{Container, text},
+};
+
+/// What one intent puts into one workload.
+#[derive(Debug, Default)]
+pub(crate) struct Fitted {
+    pub additions: Additions,
+    pub skipped: Vec<Skipped>,
+    pub notes: Vec<String>,
+    /// Keys of the delivered Secret that are made of several settings.
+    pub composed: BTreeMap<String, Template>,
+}
+
+/// Where a variable's value comes from.
+#[derive(Debug, PartialEq)]
+enum Source {
+    /// It may be seen; dollars are escaped.
+    Value(String),
+    /// A key of the delivered Secret, composed of a template or a setting as it is.
+    Key(String, Option<Template>),
+}
+
+/// The names that an app without a profile is most likely to understand (design 1.4).
+const LDAP: [(&str, &str); 7] = [
+    ("LDAP_HOST", "[[ldap.host]]"),
+    ("LDAP_PORT", "[[ldap.port]]"),
+    ("LDAP_URI", "[[ldap.uri]]"),
+    ("LDAP_TLS", "[[ldap.tls]]"),
+    ("LDAP_BASE_DN", "[[ldap.base-dn]]"),
+    ("LDAP_BIND_DN", "[[ldap.bind-dn]]"),
+    ("LDAP_BIND_PASSWORD", "[[ldap.password]]"),
+];
+const MAIL: [(&str, &str); 7] = [
+    ("SMTP_HOST", "[[mail.host]]"),
+    ("SMTP_PORT", "[[mail.port]]"),
+    ("SMTP_TLS", "[[mail.tls]]"),
+    ("SMTP_USERNAME", "[[mail.username]]"),
+    ("SMTP_PASSWORD", "[[mail.password]]"),
+    ("SMTP_FROM", "[[mail.from]]"),
+    ("SMTP_URL", "[[mail.uri]]"),
+];
+const ANALYTICS: [(&str, &str); 3] = [
+    ("ANALYTICS_PROVIDER", "[[analytics.provider]]"),
+    ("ANALYTICS_URL", "[[analytics.url]]"),
+    ("ANALYTICS_SITE_ID", "[[analytics.site-id]]"),
+];
+
+/// The variables of one intent in the target's containers.
+///
+/// # Errors
+/// Why the app can't use the offer.
+pub(super) fn fit(
+    target: &Target<'_>,
+    intent: &Intent,
+    offer: &Offer,
+    is_required: bool,
+) -> Result<Fitted, Absence> {
+    let mut fitted = Fitted::default();
+    let (variables, aliases) = variables(target, intent, offer, is_required, &mut fitted)?;
+    let mut sources = Vec::new();
+    for (name, variable) in variables {
+        if let Some(source) = source(target, intent, offer, &name, &variable)? {
+            sources.push((name, source, variable));
+        }
+    }
+    order_by_references(&mut sources);
+    for container in &target.containers {
+        let mut entries = Vec::new();
+        for (name, source, _) in &sources {
+            match set_by_user(container, name, aliases.get(name)) {
+                Some(skipped) if !fitted.skipped.contains(&skipped) => fitted.skipped.push(skipped),
+                Some(_) => {}
+                None => entries.push(Entry::new(intent, name, target.variable(intent, offer, name, source))),
+            }
+        }
+        if !entries.is_empty() {
+            fitted.additions.env.insert(container.name.to_owned(), entries);
+        }
+    }
+    for (_, source, _) in sources {
+        if let Source::Key(key, Some(template)) = source {
+            fitted.composed.insert(key, template);
+        }
+    }
+    Ok(fitted)
+}
+
+type Variables = Vec<(String, Variable)>;
+type Aliases = BTreeMap<String, Vec<String>>;
+
+/// The mapping to use: the workload's own, the profile's, or the generic names.
+fn variables(
+    target: &Target<'_>,
+    intent: &Intent,
+    offer: &Offer,
+    is_required: bool,
+    fitted: &mut Fitted,
+) -> Result<(Variables, Aliases), Absence> {
+    if let Some(lines) = target.wishes.env.get(intent) {
+        let lines = lines.iter().map(|(name, template)| (name.clone(), Variable::Template(template.clone())));
+        return Ok((lines.collect(), Aliases::new()));
+    }
+    let mapping = target.profile.and_then(|profile| profile.intents.get(intent));
+    match mapping.map(|mapping| &mapping.takes) {
+        Some(Takes::Env(mapping)) => {
+            check(target, intent, offer, mapping, is_required)?;
+            if mapping.first_boot_only {
+                fitted.notes.push("first boot only".into());
+            }
+            let variables = mapping.variables.iter().map(|(name, v)| (name.clone(), v.clone()));
+            Ok((variables.collect(), mapping.aliases.clone()))
+        }
+        Some(Takes::Unsupported(how)) if !target.wishes.files => Err(Absence::Unsupported(how.clone())),
+        Some(Takes::Unsupported(_)) => Ok((Vec::new(), Aliases::new())),
+        None => {
+            if target.profile.is_some() {
+                fitted.notes.push("generic names".into());
+            }
+            Ok((generic(intent, offer), Aliases::new()))
+        }
+    }
+}
+
+/// Whether the app can use the offer at all.
+fn check(
+    target: &Target<'_>,
+    intent: &Intent,
+    offer: &Offer,
+    mapping: &EnvMapping,
+    is_required: bool,
+) -> Result<(), Absence> {
+    if mapping.replaces_login && !is_required {
+        return Err(Absence::ReplacesLogin(intent.clone()));
+    }
+    let is_missing = |name: &&String| offer.settings.get(name).is_none();
+    let missing: Vec<String> = mapping.needs.iter().filter(is_missing).cloned().collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Absence::Needs { app: target.app(), offer: offer.id.to_string(), settings: missing }),
+    }
+}
+
+fn generic(intent: &Intent, offer: &Offer) -> Variables {
+    let known: &[(&str, &str)] = match intent.known() {
+        Some(Known::Ldap) => &LDAP,
+        Some(Known::Mail) => &MAIL,
+        Some(Known::Analytics) => &ANALYTICS,
+        Some(Known::Storage) => &[],
+        None => return custom(intent, offer),
+    };
+    let parsed = known.iter().filter_map(|(name, text)| {
+        Some(((*name).to_owned(), Variable::Template(Template::parse(text, intent).ok()?)))
+    });
+    parsed.collect()
+}
+
+/// `CACHE_HOST` and so on: everything that is known of a custom offer.
+fn custom(intent: &Intent, offer: &Offer) -> Variables {
+    let upper = |text: &str| text.to_ascii_uppercase().replace('-', "_");
+    let settings = offer.settings.iter().filter(|(name, _)| *name != "type");
+    let named = settings.filter_map(|(setting, _)| {
+        let name = format!("{}_{}", upper(intent.as_str()), upper(setting));
+        // A variable can't begin with a digit, an intent can.
+        let name = if name::is_env_name(&name) { name } else { format!("_{name}") };
+        let template = Template::parse(&format!("[[{intent}.{setting}]]"), intent).ok()?;
+        Some((name, Variable::Template(template)))
+    });
+    named.collect()
+}
+
+/// Where a variable's value comes from; `None` where a setting that it names is not known.
+fn source(
+    target: &Target<'_>,
+    intent: &Intent,
+    offer: &Offer,
+    name: &str,
+    variable: &Variable,
+) -> Result<Option<Source>, Absence> {
+    let template = match variable {
+        Variable::Template(template) => template,
+        Variable::Map { setting, words, unsupported } => {
+            let Some(value) = offer.settings.literal(setting) else { return Ok(None) };
+            if unsupported.iter().any(|word| word == value) {
+                return Err(Absence::UnsupportedMode {
+                    app: target.app(),
+                    setting: format!("{intent}.{setting}"),
+                    value: value.to_owned(),
+                });
+            }
+            return Ok(words.get(value).map(|word| Source::Value(escape_dollars(word))));
+        }
+    };
+    let mut facts = Vec::new();
+    for placeholder in template.placeholders() {
+        let fact = match placeholder.is_app {
+            true => target.app_setting(&placeholder.setting).map(Fact::Literal),
+            false => offer.settings.get(&placeholder.setting).cloned(),
+        };
+        match fact {
+            Some(fact) => facts.push(fact),
+            None => return Ok(None),
+        }
+    }
+    check_unencoded(template, &facts)?;
+    if !facts.iter().any(Fact::is_secret) {
+        return Ok(Some(Source::Value(fill(template, &facts))));
+    }
+    if let Some(placeholder) = template.single() {
+        return Ok(Some(Source::Key(placeholder.setting.clone(), None)));
+    }
+    if !template.references().is_empty() {
+        return Err(Absence::MixesReference(name.to_owned()));
+    }
+    let key = format!("{name}.{}", hex(&[template.source()], 6));
+    Ok(Some(Source::Key(key, Some(template.clone()))))
+}
+
+/// An unencoded value in a composed template must be harmless in any language. (A credential is checked when the
+/// controller composes it.)
+fn check_unencoded(template: &Template, facts: &[Fact]) -> Result<(), Absence> {
+    if template.single().is_some() {
+        return Ok(());
+    }
+    for (placeholder, fact) in template.placeholders().zip(facts) {
+        if placeholder.encoding.is_none() && fact.literal().is_some_and(|value| !is_plain(value)) {
+            return Err(Absence::Unsafe(placeholder.setting.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// The template's text with its settings in it, so that the kubelet expands no dollar of theirs.
+fn fill(template: &Template, facts: &[Fact]) -> String {
+    let mut facts = facts.iter();
+    let mut out = String::new();
+    let parts = template.parts();
+    for (index, part) in parts.iter().enumerate() {
+        match part {
+            Part::Text(text) => {
+                let is_before_setting = index + 1 < parts.len();
+                out.push_str(&escape_open_end(text, is_before_setting));
+            }
+            Part::Setting(placeholder) => {
+                let value = facts.next().and_then(Fact::literal).unwrap_or_default();
+                let encoded = placeholder.encoding.map_or_else(|| value.to_owned(), |e| e.encode(value));
+                out.push_str(&escape_dollars(&encoded));
+            }
+        }
+    }
+    out
+}
+
+fn escape_dollars(text: &str) -> String {
+    text.replace('$', "$$")
+}
+
+/// Doubles a template's own dollar where a setting that follows could become the name that it expands.
+fn escape_open_end(text: &str, is_before_setting: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        if let Some(after) = after.strip_prefix('$') {
+            out.push_str("$$");
+            rest = after;
+            continue;
+        }
+        let is_open = after.is_empty() || (after.starts_with('(') && !after.contains(')'));
+        out.push_str(if is_open && is_before_setting { "$$" } else { "$" });
+        rest = after;
+    }
+    out + rest
+}
+
+/// What the kubelet expands as `$(NAME)` must stand before it in the list.
+fn order_by_references(sources: &mut Vec<(String, Source, Variable)>) {
+    let mut ordered: Vec<(String, Source, Variable)> = Vec::with_capacity(sources.len());
+    while !sources.is_empty() {
+        let is_ready = |(_, source, _): &(String, Source, Variable)| match source {
+            Source::Value(value) => {
+                references(value).iter().all(|needed| !sources.iter().any(|(name, ..)| name == needed))
+            }
+            Source::Key(..) => true,
+        };
+        // Variables that name each other are never ready: they stay as they come.
+        let next = sources.iter().position(is_ready).unwrap_or(0);
+        ordered.push(sources.remove(next));
+    }
+    *sources = ordered;
+}
+
+fn set_by_user(container: &Container<'_>, name: &str, aliases: Option<&Vec<String>>) -> Option<Skipped> {
+    if container.variable(name).is_some() {
+        return Some(Skipped::new(name, "set by the workload"));
+    }
+    let alias = aliases.into_iter().flatten().find(|alias| container.variable(alias).is_some())?;
+    Some(Skipped::new(name, format!("set by the workload as {alias}")))
+}
+
+// === impl Target ===
+
+impl Target<'_> {
+    fn variable(&self, intent: &Intent, offer: &Offer, name: &str, source: &Source) -> serde_json::Value {
+        match source {
+            Source::Value(value) => json!({"name": name, "value": value}),
+            Source::Key(key, _) => {
+                let secret = crate::deliver::secret_name(intent, &offer.id);
+                json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
+            }
+        }
+    }
+
+    fn app_setting(&self, setting: &str) -> Option<String> {
+        let name = match setting {
+            "name" => self.workload.name,
+            "namespace" => self.namespace,
+            // Known when there is an Ingress or HTTPRoute: filled at refresh.
+            _ => return None,
+        };
+        (!name.is_empty()).then(|| name.to_owned())
+    }
+
+    fn app(&self) -> String {
+        self.profile.map_or_else(|| "the app".to_owned(), |profile| profile.name.clone())
+    }
+}
+
+/// Whether an entry of a container's list takes its value from a Secret.
+pub(crate) fn has_secret(entry: &serde_json::Value) -> bool {
+    entry.pointer("/valueFrom/secretKeyRef").is_some_and(|secret| !text(secret, "name").is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("[[ldap.host]]", "$(DB_PASSWORD)", "$$(DB_PASSWORD)")]
+    #[case("$[[ldap.host]]", "x", "$$x")]
+    #[case("$([[ldap.host]])", "DB", "$$(DB)")]
+    #[case("$(A)-[[ldap.host]]", "x", "$(A)-x")]
+    #[case("$$(A)-[[ldap.host]]", "x", "$$(A)-x")]
+    #[case("$$$[[ldap.host]]", "x", "$$$$x")]
+    #[case("${A}[[ldap.host]]$", "x", "${A}x$")]
+    fn the_kubelet_expands_no_setting(#[case] text: &str, #[case] value: &str, #[case] expected: &str) {
+        let template = Template::parse(text, &Intent::parse("ldap").unwrap()).unwrap();
+        assert_eq!(fill(&template, &[Fact::Literal(value.into())]), expected);
+    }
+}

@@ -1,0 +1,59 @@
+//! Settings as files, in the layout of servicebinding.io: `$SERVICE_BINDING_ROOT/<intent>/<setting>`.
+use serde_json::{Value, json};
+
+use super::{Target, additions::Entry, env::Fitted};
+use crate::{
+    decide::{Skipped, data_path},
+    discover::Offer,
+    intent::Intent,
+    keys,
+    name::{bounded, hex},
+    workload::{Container, text},
+};
+
+/// Adds the files of one intent to what is fitted.
+pub(super) fn add(target: &Target<'_>, intent: &Intent, offer: &Offer, fitted: &mut Fitted) {
+    let volume = bounded(&format!("opportune-{intent}"), &hex(&["files", intent.as_str()], 6));
+    if target.workload.volumes().iter().any(|other| text(other, "name") == volume) {
+        fitted.skipped.push(Skipped::new(volume, "a volume of this name exists"));
+        return;
+    }
+    let mut is_mounted = false;
+    for container in &target.containers {
+        let Some(root) = root(container) else {
+            fitted.skipped.push(Skipped::new("files", "SERVICE_BINDING_ROOT is not a plain path"));
+            continue;
+        };
+        let path = format!("{root}/{intent}");
+        if container.mounts.iter().any(|mount| text(mount, "mountPath").trim_end_matches('/') == path) {
+            fitted.skipped.push(Skipped::new(path, "mounted by the workload"));
+            continue;
+        }
+        is_mounted = true;
+        let mount = json!({"name": volume, "mountPath": path, "readOnly": true});
+        let mounts = fitted.additions.mounts.entry(container.name.to_owned()).or_default();
+        mounts.push(Entry::new(intent, path, mount));
+        if container.variable(keys::SERVICE_BINDING_ROOT).is_none() {
+            let value = json!({"name": keys::SERVICE_BINDING_ROOT, "value": root});
+            let env = fitted.additions.env.entry(container.name.to_owned()).or_default();
+            env.push(Entry::new(intent, keys::SERVICE_BINDING_ROOT, value));
+        }
+    }
+    if is_mounted {
+        let secret = crate::deliver::secret_name(intent, &offer.id);
+        // The server would add the default mode, and the entry would no longer be as we wrote it.
+        let value = json!({"name": volume, "secret": {"secretName": secret, "defaultMode": 420}});
+        fitted.additions.volumes.push(Entry::new(intent, volume, value));
+    }
+}
+
+/// The root that the user set, else ours; `None` where it can't be known now.
+fn root(container: &Container<'_>) -> Option<String> {
+    match container.variable(keys::SERVICE_BINDING_ROOT) {
+        None => Some(keys::DEFAULT_BINDING_ROOT.to_owned()),
+        Some(entry) => {
+            let value = entry.get("value").and_then(Value::as_str)?;
+            data_path(value).ok().filter(|path| !path.contains('$'))
+        }
+    }
+}

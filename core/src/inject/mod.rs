@@ -1,0 +1,209 @@
+//! Injection: a plan and a raw object in, a JSON patch out.
+//!
+//! It only adds; what it takes out is what the object's own record describes and the object still holds as it was written.
+pub(crate) mod additions;
+pub(crate) mod env;
+mod files;
+mod patch;
+pub mod profile;
+mod reconcile;
+pub mod record;
+mod storage;
+
+use std::collections::BTreeMap;
+
+pub use json_patch::PatchOperation;
+pub(crate) use reconcile::{annotate, claim_templates, empties, operations};
+
+use crate::{
+    decide::{Absence, Choice, Decision, Outcome, Plan, Question, Wishes, choose},
+    discover::{Catalog, Offer},
+    inject::{additions::Additions, env::Fitted, profile::Profile, record::Record},
+    intent::Intent,
+    template::Template,
+    workload::{Container, Kind, Workload},
+};
+
+/// The workload that is injected, as the user wrote it: nothing of ours is in it.
+pub(crate) struct Target<'a> {
+    pub workload: &'a Workload<'a>,
+    pub namespace: &'a str,
+    pub wishes: &'a Wishes,
+    pub profile: Option<&'a Profile>,
+    pub containers: Vec<&'a Container<'a>>,
+}
+
+/// What was known of the workload before.
+pub(crate) struct Before<'a> {
+    /// The record of the object under review.
+    pub own: Option<&'a Record>,
+    /// The object as the server holds it, and its record.
+    pub stored: Option<(&'a Workload<'a>, Option<&'a Record>)>,
+    /// What both records say stands there, as it stands.
+    pub standing: &'a dyn Fn(&Intent) -> Additions,
+    /// Whether nobody is there to deliver anything new.
+    pub is_delivery_away: bool,
+}
+
+/// A plan, and what it comes to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Injection {
+    pub plan: Plan,
+    pub additions: Additions,
+    /// The keys of delivered Secrets that are composed, by intent.
+    pub composed: BTreeMap<Intent, BTreeMap<String, Template>>,
+}
+
+/// Decides on every wish, and fits what is found to the workload.
+pub(crate) fn plan(catalog: &Catalog, target: &Target<'_>, before: &Before<'_>) -> Injection {
+    let mut injection = Injection::default();
+    injection.plan.profile = target.profile.map(|profile| profile.name.clone());
+    injection.plan.containers = target.containers.iter().map(|c| c.name.to_owned()).collect();
+    let labels = target.workload.pod_labels();
+    let digest = target.wishes.digest();
+    let mut asked: BTreeMap<Intent, Option<bool>> =
+        target.wishes.asked().into_iter().map(|(intent, is_required)| (intent, Some(is_required))).collect();
+    if let Some(storage) = before.immutable_storage() {
+        asked.entry(storage).or_insert(None);
+    }
+    for (intent, wish) in asked {
+        let in_use = before.records().find_map(|record| record.in_use(&intent, &digest));
+        let withdrawn = before.withdrawn(&intent, &digest);
+        let question = Question {
+            intent: &intent,
+            namespace: target.namespace,
+            pod_labels: &labels,
+            named: target.wishes.uses.get(&intent).map(String::as_str),
+            in_use: in_use.as_ref(),
+            withdrawn: withdrawn.as_ref().map(|(id, print, reason)| (id, *print, *reason)),
+        };
+        let (decision, fitted) = decide_one(catalog, target, before, &question, wish);
+        injection.additions.merge(fitted.additions);
+        if !fitted.composed.is_empty() {
+            injection.composed.insert(intent.clone(), fitted.composed);
+        }
+        injection.plan.decisions.insert(intent, decision);
+    }
+    injection
+}
+
+/// One wish: `wish` is whether it is required, or `None` where nothing is wished and something can't be taken back.
+fn decide_one(
+    catalog: &Catalog,
+    target: &Target<'_>,
+    before: &Before<'_>,
+    question: &Question<'_>,
+    wish: Option<bool>,
+) -> (Decision, Fitted) {
+    let intent = question.intent;
+    let is_required = wish.unwrap_or(false);
+    let has_declined = target.wishes.has_declined(intent);
+    if intent.is_storage()
+        && let Some((_, Some(record))) = before.stored
+        && before.immutable_storage().is_some()
+    {
+        let wish = wish.filter(|_| !has_declined);
+        let stored = storage::immutable((before.standing)(intent), record, catalog, intent, wish);
+        return (stored.decision, stored.fitted);
+    }
+    if has_declined {
+        return (Decision::new(is_required, Outcome::Declined), Fitted::default());
+    }
+    let (mut decision, fitted) = if intent.is_storage() {
+        let before_record = before.stored.and_then(|(_, record)| record);
+        let is_update = before.stored.is_some();
+        let asked =
+            storage::StorageQuestion { question: *question, is_required, before: before_record, is_update };
+        let stored = asked.answer(catalog, target);
+        (stored.decision, stored.fitted)
+    } else {
+        fit(catalog, target, question, is_required)
+    };
+    if matches!(decision.outcome, Outcome::Kept { .. }) && !intent.is_storage() {
+        return (decision, Fitted { additions: (before.standing)(intent), ..Fitted::default() });
+    }
+    if before.is_delivery_away && needs_delivery(target, &fitted) && !before.has(intent, &fitted.additions) {
+        let standing = (before.standing)(intent);
+        decision.skipped.clear();
+        decision.notes.clear();
+        if standing.is_empty() {
+            decision.outcome = Outcome::Absent(Absence::DeliveryAway);
+            return (decision, Fitted::default());
+        }
+        let offer = question.in_use.map_or_else(String::new, |in_use| in_use.offer.to_string());
+        decision.outcome = Outcome::Kept { offer, reason: Absence::DeliveryAway.to_string() };
+        return (decision, Fitted { additions: standing, ..Fitted::default() });
+    }
+    decision.skipped.extend(fitted.skipped.iter().cloned());
+    decision.notes.extend(fitted.notes.iter().cloned());
+    (decision, fitted)
+}
+
+/// Chooses an offer and fits it.
+fn fit(
+    catalog: &Catalog,
+    target: &Target<'_>,
+    question: &Question<'_>,
+    is_required: bool,
+) -> (Decision, Fitted) {
+    let outcome = match choose(catalog, question, &[&|_: &Offer| true]) {
+        Choice::Use(offer) => match env::fit(target, question.intent, &offer, is_required) {
+            Ok(mut fitted) => {
+                if target.wishes.files {
+                    files::add(target, question.intent, &offer, &mut fitted);
+                }
+                return (Decision::new(is_required, Outcome::Bound(offer)), fitted);
+            }
+            Err(absence) => Outcome::Absent(absence),
+        },
+        Choice::Not(outcome) => outcome,
+    };
+    (Decision::new(is_required, outcome), Fitted::default())
+}
+
+/// Whether a controller has to make something before the pods can start.
+fn needs_delivery(target: &Target<'_>, fitted: &Fitted) -> bool {
+    let has_claims = target.workload.kind == Kind::Deployment && !fitted.additions.claims.is_empty();
+    let has_secret = fitted.additions.env.values().flatten().any(|entry| env::has_secret(&entry.value));
+    let has_files = fitted.additions.volumes.iter().any(|entry| entry.value.get("secret").is_some());
+    has_claims || has_secret || has_files
+}
+
+// === impl Before ===
+
+impl Before<'_> {
+    /// The records that tell what is in use: what the server holds comes first.
+    fn records(&self) -> impl Iterator<Item = &Record> {
+        self.stored.and_then(|(_, record)| record).into_iter().chain(self.own)
+    }
+
+    /// What was taken out because it could not be delivered, unless the wishes changed since.
+    fn withdrawn(&self, intent: &Intent, digest: &str) -> Option<(crate::discover::OfferId, &str, &str)> {
+        let record = self.own.or_else(|| self.stored.and_then(|(_, record)| record))?;
+        let withdrawn = record.withdrawn.get(intent).filter(|_| record.wishes == digest)?;
+        let id = crate::discover::OfferId::from_key(&withdrawn.offer)?;
+        Some((id, &withdrawn.print, &withdrawn.reason))
+    }
+
+    /// The storage intent, where a StatefulSet that exists holds something of ours that can't change.
+    fn immutable_storage(&self) -> Option<Intent> {
+        let (workload, record) = self.stored?;
+        let storage = Intent::parse("storage").ok()?;
+        (workload.kind == Kind::StatefulSet && record?.has(&storage)).then_some(storage)
+    }
+
+    /// Whether the workload has all of this already, so that nothing new is to be delivered.
+    fn has(&self, intent: &Intent, additions: &Additions) -> bool {
+        let standing = (self.standing)(intent);
+        let slots: Vec<_> = standing.slots().map(|(slot, entry)| (slot, &entry.value)).collect();
+        additions
+            .slots()
+            .filter(|(_, entry)| is_delivered(&entry.value))
+            .all(|(slot, entry)| slots.iter().any(|(other, value)| *other == slot && **value == entry.value))
+    }
+}
+
+/// Whether an entry points at something that a controller makes.
+fn is_delivered(entry: &serde_json::Value) -> bool {
+    env::has_secret(entry) || entry.get("secret").is_some() || entry.get("persistentVolumeClaim").is_some()
+}

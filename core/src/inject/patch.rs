@@ -1,0 +1,135 @@
+//! RFC 6902 operations, written one by one: objects are never compared as a whole nor written back.
+use json_patch::{
+    AddOperation, PatchOperation, RemoveOperation, ReplaceOperation,
+    jsonptr::{PointerBuf, Token},
+};
+use serde_json::Value;
+
+/// What one entry of a list is to us.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Owner {
+    /// The user's: it stays as it is.
+    User,
+    /// Ours: it goes, unless it is still wanted.
+    Ours,
+    /// Both, merged by name: what is left once ours is taken out.
+    Both(Value),
+}
+
+/// One entry that should stand in a list.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Wanted {
+    /// What the list is keyed by.
+    pub key: String,
+    /// The entry.
+    pub value: Value,
+    /// Whether it stands where the user's entry of that key stands now.
+    pub takes_place: bool,
+}
+
+/// A list as it is, and what we know of it.
+pub(super) struct List<'a> {
+    /// Where it stands.
+    pub path: Vec<String>,
+    /// What stands there.
+    pub current: Option<&'a Value>,
+    /// The key of an entry.
+    pub key_of: &'a dyn Fn(&Value) -> String,
+    /// Whose an entry is.
+    pub owner_of: &'a dyn Fn(&Value) -> Owner,
+    /// The user's entry that ours took the place of.
+    pub displaced: &'a dyn Fn(&str) -> Option<Value>,
+    /// What stood there while the user had nothing in it: nothing at all, or an empty list or null.
+    pub when_empty: Option<&'a Value>,
+}
+
+/// Operations under way.
+#[derive(Debug, Default)]
+pub(super) struct Operations(Vec<PatchOperation>);
+
+// === impl Operations ===
+
+impl Operations {
+    pub(super) fn into_inner(self) -> Vec<PatchOperation> {
+        self.0
+    }
+
+    pub(super) fn add(&mut self, path: &[String], value: Value) {
+        self.0.push(PatchOperation::Add(AddOperation { path: pointer(path), value }));
+    }
+
+    pub(super) fn replace(&mut self, path: &[String], value: Value) {
+        self.0.push(PatchOperation::Replace(ReplaceOperation { path: pointer(path), value }));
+    }
+
+    pub(super) fn remove(&mut self, path: &[String]) {
+        self.0.push(PatchOperation::Remove(RemoveOperation { path: pointer(path) }));
+    }
+
+    /// Makes a list hold the user's entries and what is wanted: ours that are still wanted stay in their place, others
+    /// are replaced or removed, new ones are appended.
+    pub(super) fn reconcile(&mut self, list: &List<'_>, wanted: Vec<Wanted>) {
+        let entries = list.current.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let mut wanted: Vec<Option<Wanted>> = wanted.into_iter().map(Some).collect();
+        let mut take = |key: &str, in_place: bool| {
+            let found = wanted
+                .iter_mut()
+                .find(|w| w.as_ref().is_some_and(|w| w.key == key && (!in_place || w.takes_place)));
+            found.and_then(Option::take).map(|wanted| wanted.value)
+        };
+        let at = |index: usize| [list.path.as_slice(), &[index.to_string()]].concat();
+        let mut removed = Vec::new();
+        for (index, entry) in entries.iter().enumerate() {
+            let key = (list.key_of)(entry);
+            let new = match (list.owner_of)(entry) {
+                Owner::User => take(&key, true),
+                Owner::Both(theirs) => Some(take(&key, true).unwrap_or(theirs)),
+                Owner::Ours => match take(&key, false).or_else(|| (list.displaced)(&key)) {
+                    Some(new) => Some(new),
+                    None => {
+                        removed.push(index);
+                        None
+                    }
+                },
+            };
+            if let Some(new) = new.filter(|new| new != entry) {
+                self.replace(&at(index), new);
+            }
+        }
+        let appended: Vec<Value> = wanted.into_iter().flatten().map(|wanted| wanted.value).collect();
+        if removed.len() == entries.len() && !removed.is_empty() && appended.is_empty() {
+            match list.when_empty {
+                Some(original) => self.replace(&list.path, original.clone()),
+                None => self.remove(&list.path),
+            }
+            return;
+        }
+        for index in removed.iter().rev() {
+            self.remove(&at(*index));
+        }
+        self.append(list, appended);
+    }
+
+    fn append(&mut self, list: &List<'_>, entries: Vec<Value>) {
+        if entries.is_empty() {
+            return;
+        }
+        if !list.current.is_some_and(Value::is_array) {
+            self.add(&list.path, Value::Array(entries));
+            return;
+        }
+        let end = [list.path.as_slice(), &["-".to_owned()]].concat();
+        for entry in entries {
+            self.add(&end, entry);
+        }
+    }
+}
+
+/// A path as tokens, escaped when it is written.
+pub(super) fn path(tokens: &[&str]) -> Vec<String> {
+    tokens.iter().map(|token| (*token).to_owned()).collect()
+}
+
+fn pointer(tokens: &[String]) -> PointerBuf {
+    PointerBuf::from_tokens(tokens.iter().map(|token| Token::new(token.as_str())))
+}

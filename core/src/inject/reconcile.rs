@@ -1,0 +1,390 @@
+//! From additions to operations: the object's lists are made to hold the user's entries and ours.
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    PatchOperation,
+    additions::{Additions, CLASS, ENV, Entry, MOUNT, POD, TEMPLATE, VOLUME, template_essence},
+    patch::{List, Operations, Owner, Wanted, path},
+    record::Record,
+};
+use crate::{
+    keys,
+    template::references,
+    workload::{Container, Kind, Workload, text},
+};
+
+const POD_SPEC: [&str; 3] = ["spec", "template", "spec"];
+const SECURITY_CONTEXT: &str = "securityContext";
+const ANNOTATIONS: &str = "annotations";
+
+/// One workload under change.
+struct Change<'a> {
+    workload: &'a Workload<'a>,
+    record: Option<&'a Record>,
+    operations: Operations,
+}
+
+/// The operations that make `workload` hold the user's entries and `additions`, and nothing else of what `record` calls
+/// ours. With no additions, everything is taken out.
+///
+/// Claim templates are changed only where `has_templates`: they can't be once a StatefulSet exists.
+pub(crate) fn operations(
+    workload: &Workload<'_>,
+    record: Option<&Record>,
+    additions: &Additions,
+    has_templates: bool,
+) -> Vec<PatchOperation> {
+    let mut change = Change { workload, record, operations: Operations::default() };
+    change.volumes(additions);
+    for container in &workload.containers {
+        let none = Vec::new();
+        change.env(container, additions.env.get(container.name).unwrap_or(&none));
+        change.mounts(container, additions.mounts.get(container.name).unwrap_or(&none));
+    }
+    change.security_context(&additions.pod);
+    if has_templates && workload.kind == Kind::StatefulSet {
+        change.classes(&additions.classes);
+        change.templates(&additions.templates);
+    }
+    change.operations.into_inner()
+}
+
+/// Sets or removes our two annotations on the workload's own metadata.
+pub(crate) fn annotate(
+    workload: &Workload<'_>,
+    record: Option<&Record>,
+    injected: Option<String>,
+    status: Option<String>,
+) -> Vec<PatchOperation> {
+    let mut operations = Operations::default();
+    let current = workload.own_annotations();
+    let at = |key: &str| path(&["metadata", ANNOTATIONS, key]);
+    let wanted = [(keys::INJECTED, injected), (keys::STATUS, status)];
+    let others =
+        current.into_iter().flatten().filter(|(key, _)| wanted.iter().all(|(ours, _)| ours != key)).count();
+    let is_last = others == 0 && wanted.iter().all(|(_, text)| text.is_none());
+    if is_last && current.is_some_and(|map| !map.is_empty()) {
+        match record.and_then(|record| record.empty.get(ANNOTATIONS)) {
+            Some(original) => operations.replace(&path(&["metadata", ANNOTATIONS]), original.clone()),
+            None => operations.remove(&path(&["metadata", ANNOTATIONS])),
+        }
+        return operations.into_inner();
+    }
+    if current.is_none() {
+        let new = wanted.into_iter().filter_map(|(key, text)| Some((key.to_owned(), Value::from(text?))));
+        let new: Map<String, Value> = new.collect();
+        if !new.is_empty() {
+            if !workload.object().get("metadata").is_some_and(Value::is_object) {
+                operations.add(&path(&["metadata"]), json!({}));
+            }
+            operations.add(&path(&["metadata", ANNOTATIONS]), Value::Object(new));
+        }
+        return operations.into_inner();
+    }
+    for (key, text) in wanted {
+        let now = current.and_then(|map| map.get(key));
+        match text.map(Value::from) {
+            Some(text) if now != Some(&text) => operations.add(&at(key), text),
+            None if now.is_some() => operations.remove(&at(key)),
+            _ => {}
+        }
+    }
+    operations.into_inner()
+}
+
+/// Puts the claim templates of a StatefulSet back as the server holds them, where they differ only by what is ours.
+pub(crate) fn claim_templates(
+    workload: &Workload<'_>,
+    stored: &Workload<'_>,
+    stored_record: Option<&Record>,
+) -> Vec<PatchOperation> {
+    let mut operations = Operations::default();
+    let (now, then) = (workload.claim_templates(), stored.claim_templates());
+    let users = |templates: &[Value]| -> Vec<Value> {
+        templates.iter().filter_map(|template| users_template(template, stored_record)).collect()
+    };
+    if now != then && users(now) == users(then) {
+        operations.add(&path(&["spec", "volumeClaimTemplates"]), Value::from(then.to_vec()));
+    }
+    operations.into_inner()
+}
+
+/// A template as the user wrote it; `None` where all of it is ours.
+fn users_template(template: &Value, record: Option<&Record>) -> Option<Value> {
+    let name = template_name(template);
+    let owns = |place: &str, value: &Value| {
+        record.is_some_and(|record| record.owns(&format!("{place}/{name}"), value))
+    };
+    if owns(TEMPLATE, &template_essence(template)) {
+        return None;
+    }
+    let mut users = template.clone();
+    if let Some(spec) = users.get_mut("spec").and_then(Value::as_object_mut)
+        && spec.get("storageClassName").is_some_and(|class| owns(CLASS, class))
+    {
+        spec.remove("storageClassName");
+    }
+    // The server fills it in and nobody writes it.
+    if let Some(template) = users.as_object_mut() {
+        template.remove("status");
+    }
+    Some(users)
+}
+
+/// The lists and maps of the user's that are there but empty and get something of ours.
+pub(crate) fn empties(base: &Workload<'_>, additions: &Additions) -> BTreeMap<String, Value> {
+    let mut empties = BTreeMap::new();
+    let mut note = |slot: String, value: Option<&Value>, is_used: bool| {
+        let is_empty = value.is_some_and(|value| match value {
+            Value::Null => true,
+            Value::Array(list) => list.is_empty(),
+            Value::Object(map) => map.is_empty(),
+            _ => false,
+        });
+        if let (true, true, Some(value)) = (is_empty, is_used, value) {
+            empties.insert(slot, value.clone());
+        }
+    };
+    let object = base.object();
+    let pod = |field: &str| object.pointer("/spec/template/spec").and_then(|spec| spec.get(field));
+    for container in &base.containers {
+        let raw = pod(container.list).and_then(|list| list.get(container.index));
+        let field = |name: &str| raw.and_then(|raw| raw.get(name));
+        note(format!("{ENV}/{}", container.name), field("env"), additions.env.contains_key(container.name));
+        let has_mounts = additions.mounts.contains_key(container.name);
+        note(format!("{MOUNT}/{}", container.name), field("volumeMounts"), has_mounts);
+    }
+    note(VOLUME.into(), pod("volumes"), !additions.volumes.is_empty());
+    note(POD.into(), pod(SECURITY_CONTEXT), !additions.pod.is_empty());
+    let templates = object.pointer("/spec/volumeClaimTemplates");
+    note(TEMPLATE.into(), templates, !additions.templates.is_empty());
+    note(ANNOTATIONS.into(), object.pointer("/metadata/annotations"), true);
+    empties
+}
+
+// === impl Change ===
+
+impl Change<'_> {
+    fn owns(&self, slot: &str, value: &Value) -> bool {
+        self.record.is_some_and(|record| record.owns(slot, value))
+    }
+
+    fn when_empty(&self, slot: &str) -> Option<&Value> {
+        self.record.and_then(|record| record.empty.get(slot))
+    }
+
+    fn raw<'b>(&'b self, container: &Container<'_>, field: &str) -> Option<&'b Value> {
+        self.workload
+            .object()
+            .pointer("/spec/template/spec")?
+            .get(container.list)?
+            .get(container.index)?
+            .get(field)
+    }
+
+    fn reconcile(
+        &mut self,
+        place: &str,
+        tokens: Vec<String>,
+        current: Option<&Value>,
+        key: &str,
+        wanted: Vec<Wanted>,
+        owner: &dyn Fn(&Self, &str, &Value) -> Owner,
+    ) {
+        let mut operations = std::mem::take(&mut self.operations);
+        let list = List {
+            path: tokens,
+            current,
+            key_of: &|entry| text(entry, key).to_owned(),
+            owner_of: &|entry| owner(self, &format!("{place}/{}", text(entry, key)), entry),
+            displaced: &|name| self.displaced(place, name),
+            when_empty: self.when_empty(place),
+        };
+        operations.reconcile(&list, wanted);
+        self.operations = operations;
+    }
+
+    /// The user's `emptyDir` that our claim took the place of.
+    fn displaced(&self, place: &str, name: &str) -> Option<Value> {
+        let original = self.record.filter(|_| place == VOLUME)?.replaced.get(name)?;
+        Some(json!({"name": name, "emptyDir": original}))
+    }
+
+    fn env(&mut self, container: &Container<'_>, wanted: &[Entry]) {
+        let tokens = container_path(container, "env");
+        let moving = self.has_misplaced(container, wanted);
+        let wanted = wanted.iter().map(|entry| Wanted {
+            // Under another key it is not found where it stands, and is appended.
+            key: if moving && has_references(&entry.value) { String::new() } else { entry.key.clone() },
+            value: entry.value.clone(),
+            takes_place: false,
+        });
+        let wanted = wanted.collect();
+        let current = self.raw(container, "env").cloned();
+        let place = format!("{ENV}/{}", container.name);
+        self.reconcile(&place, tokens, current.as_ref(), "name", wanted, &Self::owner_of_variable);
+    }
+
+    /// Whether a variable of ours stands before one that it names.
+    fn has_misplaced(&self, container: &Container<'_>, wanted: &[Entry]) -> bool {
+        let at = |name: &str| container.env.iter().position(|entry| text(entry, "name") == name);
+        wanted.iter().any(|entry| {
+            let own = at(&entry.key);
+            let names = references(text(&entry.value, "value"));
+            let is_known = |name: &str| at(name).is_some() || wanted.iter().any(|other| other.key == name);
+            own.is_some_and(|own| {
+                names.iter().any(|name| is_known(name) && at(name).is_none_or(|other| other > own))
+            })
+        })
+    }
+
+    fn mounts(&mut self, container: &Container<'_>, wanted: &[Entry]) {
+        let tokens = container_path(container, "volumeMounts");
+        let current = self.raw(container, "volumeMounts").cloned();
+        let place = format!("{MOUNT}/{}", container.name);
+        let wanted = wanted.iter().map(Wanted::from).collect();
+        self.reconcile(&place, tokens, current.as_ref(), "mountPath", wanted, &Self::owner);
+    }
+
+    fn volumes(&mut self, additions: &Additions) {
+        let wanted = additions.volumes.iter().map(|entry| Wanted {
+            takes_place: additions.replaced.contains_key(&entry.key),
+            ..Wanted::from(entry)
+        });
+        let wanted = wanted.collect();
+        let current = self.workload.object().pointer("/spec/template/spec/volumes");
+        let tokens = path(&[&POD_SPEC[..], &["volumes"]].concat());
+        self.reconcile(VOLUME, tokens, current, "name", wanted, &Self::owner_of_volume);
+    }
+
+    fn owner(&self, slot: &str, entry: &Value) -> Owner {
+        if self.owns(slot, entry) { Owner::Ours } else { Owner::User }
+    }
+
+    /// Apply merges by name: the user's `valueFrom` may stand beside our `value`, and the other way round.
+    fn owner_of_variable(&self, slot: &str, entry: &Value) -> Owner {
+        self.owner_of_merged(slot, entry, &["value", "valueFrom"])
+    }
+
+    /// Likewise the user's `emptyDir` beside our claim.
+    fn owner_of_volume(&self, slot: &str, entry: &Value) -> Owner {
+        let sources: Vec<&str> = entry
+            .as_object()
+            .into_iter()
+            .flat_map(Map::keys)
+            .map(String::as_str)
+            .filter(|k| *k != "name")
+            .collect();
+        self.owner_of_merged(slot, entry, &sources)
+    }
+
+    fn owner_of_merged(&self, slot: &str, entry: &Value, alternatives: &[&str]) -> Owner {
+        if self.owns(slot, entry) {
+            return Owner::Ours;
+        }
+        let Some(map) = entry.as_object() else { return Owner::User };
+        let present: Vec<&&str> = alternatives.iter().filter(|field| map.contains_key(**field)).collect();
+        if present.len() < 2 {
+            return Owner::User;
+        }
+        for ours in &present {
+            let is_ours = |key: &str| key == **ours || !alternatives.contains(&key);
+            let part = |keep: &dyn Fn(&str) -> bool| {
+                Value::Object(
+                    map.iter().filter(|(k, _)| keep(k)).map(|(k, v)| (k.clone(), v.clone())).collect(),
+                )
+            };
+            if self.owns(slot, &part(&is_ours)) {
+                return Owner::Both(part(&|key| key != **ours));
+            }
+        }
+        Owner::User
+    }
+
+    fn security_context(&mut self, wanted: &[Entry]) {
+        let tokens = path(&[&POD_SPEC[..], &[SECURITY_CONTEXT]].concat());
+        let current = self.workload.security_context();
+        let at = |field: &str| [tokens.as_slice(), &[field.to_owned()]].concat();
+        let Some(current) = current else {
+            if !wanted.is_empty() {
+                let map = wanted.iter().map(|entry| (entry.key.clone(), entry.value.clone()));
+                self.operations.add(&tokens, Value::Object(map.collect()));
+            }
+            return;
+        };
+        let is_ours = |field: &String, value: &Value| self.owns(&format!("{POD}/{field}"), value);
+        let ours: Vec<String> = current
+            .iter()
+            .filter(|(field, value)| is_ours(field, value))
+            .map(|(field, _)| field.clone())
+            .collect();
+        if wanted.is_empty() && !ours.is_empty() && ours.len() == current.len() {
+            match self.when_empty(POD).cloned() {
+                Some(original) => self.operations.replace(&tokens, original),
+                None => self.operations.remove(&tokens),
+            }
+            return;
+        }
+        for field in ours.iter().filter(|field| wanted.iter().all(|entry| entry.key != **field)) {
+            self.operations.remove(&at(field));
+        }
+        for entry in wanted.iter().filter(|entry| current.get(&entry.key) != Some(&entry.value)) {
+            self.operations.add(&at(&entry.key), entry.value.clone());
+        }
+    }
+
+    fn classes(&mut self, wanted: &[Entry]) {
+        for (index, template) in self.workload.claim_templates().iter().enumerate() {
+            let name = template_name(template);
+            let index = index.to_string();
+            let tokens = path(&["spec", "volumeClaimTemplates", &index, "spec", "storageClassName"]);
+            let current = template.pointer("/spec/storageClassName");
+            let is_ours = current.is_some_and(|class| self.owns(&format!("{CLASS}/{name}"), class));
+            match wanted.iter().find(|entry| entry.key == name) {
+                Some(entry) if current != Some(&entry.value) => {
+                    self.operations.add(&tokens, entry.value.clone());
+                }
+                None if is_ours => self.operations.remove(&tokens),
+                _ => {}
+            }
+        }
+    }
+
+    fn templates(&mut self, wanted: &[Entry]) {
+        let current = self.workload.object().pointer("/spec/volumeClaimTemplates");
+        let mut operations = std::mem::take(&mut self.operations);
+        let wanted = wanted.iter().map(Wanted::from).collect();
+        let list = List {
+            path: path(&["spec", "volumeClaimTemplates"]),
+            current,
+            key_of: &|template| template_name(template).to_owned(),
+            owner_of: &|template| {
+                self.owner(&format!("{TEMPLATE}/{}", template_name(template)), &template_essence(template))
+            },
+            displaced: &|_| None,
+            when_empty: self.when_empty(TEMPLATE),
+        };
+        operations.reconcile(&list, wanted);
+        self.operations = operations;
+    }
+}
+
+impl From<&Entry> for Wanted {
+    fn from(entry: &Entry) -> Self {
+        Self { key: entry.key.clone(), value: entry.value.clone(), takes_place: false }
+    }
+}
+
+fn has_references(entry: &Value) -> bool {
+    !references(text(entry, "value")).is_empty()
+}
+
+fn template_name(template: &Value) -> &str {
+    template.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn container_path(container: &Container<'_>, field: &str) -> Vec<String> {
+    path(&[&POD_SPEC[..], &[container.list, &container.index.to_string(), field]].concat())
+}

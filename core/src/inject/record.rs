@@ -1,0 +1,285 @@
+//! The record: what was added where, enough to take it out again exactly.
+//!
+//! It stands in an annotation, so it is untrusted text: it can only remove what matches it in the same object.
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{decide::InUse, discover::OfferId, intent::Intent, name};
+
+/// The version that is written.
+const VERSION: u8 = 1;
+/// The longest record that is read, in bytes.
+const MAX_BYTES: usize = 128 * 1024;
+/// How many contents are remembered, the present one included.
+const MAX_CONTENTS: usize = 5;
+/// How long the memory of earlier contents may be, in bytes.
+const MAX_PAST_BYTES: usize = 8 * 1024;
+
+/// A place in a workload: `env/<container>/<name>`, `mount/<container>/<path>`, `volume/<name>`, `template/<name>`,
+/// `class/<template>` or `pod/<field>`.
+pub(crate) type Slot = String;
+/// Eight hexadecimal digits of what stands there.
+type Hash = String;
+
+/// What was added to one workload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    v: u8,
+    /// The digest of the wishes that it was decided by.
+    #[serde(default)]
+    pub(crate) wishes: String,
+    /// The offers in use, as [`OfferId::key`] writes them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) offers: BTreeMap<Intent, String>,
+    /// What stands where, by intent.
+    #[serde(default)]
+    pub(crate) added: BTreeMap<Intent, BTreeMap<Slot, Hash>>,
+    /// What stood there before, newest first, without what stands there now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    past: Vec<BTreeMap<Slot, Hash>>,
+    /// The volumes chosen for data paths.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) claims: BTreeMap<String, ChosenVolume>,
+    /// The user's `emptyDir`s that gave way to claims, by volume.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) replaced: BTreeMap<String, Value>,
+    /// Lists and maps that were there but empty, as `null`, `[]` or `{}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) empty: BTreeMap<String, Value>,
+    /// What could not be delivered and was taken out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) withdrawn: BTreeMap<Intent, Withdrawn>,
+}
+
+/// The volume of one data path: chosen once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChosenVolume {
+    /// The StorageClass.
+    pub class: String,
+    /// `block` or `shared`.
+    pub kind: String,
+    /// Its size when it was made.
+    pub size: String,
+}
+
+/// An offer whose delivery failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Withdrawn {
+    /// The offer, as [`OfferId::key`] writes it.
+    pub offer: String,
+    /// [`crate::discover::Offer::fingerprint`] at that time: a changed offer is tried again.
+    pub print: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A text that is no record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("annotation opportune.libre.sh/injected can't be read: {0}; taken as absent")]
+pub struct NotARecord(String);
+
+// === impl Record ===
+
+impl Record {
+    /// A record of nothing, decided by these wishes.
+    pub fn new(wishes: String) -> Self {
+        Self {
+            v: VERSION,
+            wishes,
+            offers: BTreeMap::new(),
+            added: BTreeMap::new(),
+            past: Vec::new(),
+            claims: BTreeMap::new(),
+            replaced: BTreeMap::new(),
+            empty: BTreeMap::new(),
+            withdrawn: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the annotation `injected`.
+    ///
+    /// # Errors
+    /// [`NotARecord`] for anything that we can't have written.
+    pub fn read(text: &str) -> Result<Self, NotARecord> {
+        if text.len() > MAX_BYTES {
+            return Err(NotARecord("longer than 128 KiB".into()));
+        }
+        let record: Self = serde_json::from_str(text)
+            .map_err(|error| NotARecord(error.to_string().chars().take(100).collect()))?;
+        if record.v != VERSION {
+            return Err(NotARecord(format!("version {} is not known here", record.v)));
+        }
+        let is_empty = |value: &Value| match value {
+            Value::Null => true,
+            Value::Array(list) => list.is_empty(),
+            Value::Object(map) => map.is_empty(),
+            _ => false,
+        };
+        if !record.empty.values().all(is_empty)
+            || !record.replaced.values().all(|value| value.is_object() || value.is_null())
+        {
+            return Err(NotARecord("it holds what was never replaced".into()));
+        }
+        Ok(record)
+    }
+
+    /// The annotation's text.
+    pub fn write(&self) -> String {
+        // A map with string keys always serialises.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Whether there is anything to remember.
+    pub fn is_empty(&self) -> bool {
+        self.added.values().all(BTreeMap::is_empty) && self.withdrawn.is_empty()
+    }
+
+    /// Whether we wrote `value` at `slot`, now or in a remembered past.
+    pub(crate) fn owns(&self, slot: &str, value: &Value) -> bool {
+        let mut known =
+            self.added.values().chain(&self.past).filter_map(|content| content.get(slot)).peekable();
+        if known.peek().is_none() {
+            return false;
+        }
+        let hash = hash(value);
+        known.any(|known| *known == hash)
+    }
+
+    /// Whether anything of an intent was added.
+    pub(crate) fn has(&self, intent: &Intent) -> bool {
+        self.added.get(intent).is_some_and(|slots| !slots.is_empty())
+    }
+
+    /// The offer in use for an intent.
+    pub(crate) fn in_use(&self, intent: &Intent, wishes: &str) -> Option<InUse> {
+        let offer = OfferId::from_key(self.offers.get(intent)?)?;
+        Some(InUse { offer, are_wishes_same: self.wishes == wishes })
+    }
+
+    /// Notes that `value` stands at `slot` for `intent`.
+    pub(crate) fn add(&mut self, intent: &Intent, slot: Slot, value: &Value) {
+        self.added.entry(intent.clone()).or_default().insert(slot, hash(value));
+    }
+
+    /// Remembers what earlier records say, so that an undone rollout is recognised. `before` are those records, the
+    /// newest first; one that describes the same content hands on its memory unchanged.
+    pub(crate) fn remember(&mut self, before: &[&Record]) {
+        if let Some(same) = before.iter().find(|record| record.flat() == self.flat()) {
+            self.past = same.past.clone();
+            return;
+        }
+        let mut seen: BTreeSet<(Slot, Hash)> = self.flat();
+        let contents = before.iter().map(|record| record.flat());
+        let pasts = before.iter().flat_map(|record| &record.past);
+        let pasts = pasts.map(|past| past.iter().map(|(slot, hash)| (slot.clone(), hash.clone())).collect());
+        for content in contents.chain(pasts) {
+            let new: BTreeMap<Slot, Hash> = content.difference(&seen).cloned().collect();
+            seen.extend(content);
+            if !new.is_empty() && self.past.len() + 1 < MAX_CONTENTS {
+                self.past.push(new);
+            }
+        }
+        while serde_json::to_string(&self.past).is_ok_and(|text| text.len() > MAX_PAST_BYTES) {
+            self.past.pop();
+        }
+    }
+
+    fn flat(&self) -> BTreeSet<(Slot, Hash)> {
+        let slots = self.added.values().flatten();
+        slots.map(|(slot, hash)| (slot.clone(), hash.clone())).collect()
+    }
+}
+
+/// Eight hexadecimal digits of a value, whatever the order of its keys.
+pub(crate) fn hash(value: &Value) -> Hash {
+    let mut text = String::new();
+    canonical(value, &mut text);
+    name::hex(&[&text], 8)
+}
+
+fn canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let sorted: BTreeMap<&String, &Value> = map.iter().collect();
+            out.push('{');
+            for (key, value) in sorted {
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push(':');
+                canonical(value, out);
+                out.push(',');
+            }
+            out.push('}');
+        }
+        Value::Array(list) => {
+            out.push('[');
+            for value in list {
+                canonical(value, out);
+                out.push(',');
+            }
+            out.push(']');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn with(value: &str) -> Record {
+        let mut record = Record::new(String::new());
+        record.add(&Intent::parse("ldap").unwrap(), "env/app/A".into(), &json!(value));
+        record
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut record = with("1");
+        record.remember(&[&with("0")]);
+        assert_eq!(Record::read(&record.write()).unwrap(), record);
+    }
+
+    #[test]
+    fn five_contents_are_remembered() {
+        let mut record = with("0");
+        for n in 1..10 {
+            let mut next = with(&n.to_string());
+            next.remember(&[&record]);
+            record = next;
+        }
+        let owned: Vec<_> = (0..10).filter(|n| record.owns("env/app/A", &json!(n.to_string()))).collect();
+        assert_eq!(owned, [5, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn remembering_the_same_changes_nothing() {
+        let mut first = with("1");
+        first.remember(&[&with("0")]);
+        let mut second = with("1");
+        second.remember(&[&first, &with("0")]);
+        assert_eq!(second, first);
+    }
+
+    #[test]
+    fn a_forged_text_is_no_record() {
+        for text in
+            ["", "null", "[]", "{}", r#"{"v":2}"#, r#"{"v":1,"x":1}"#, r#"{"v":1,"empty":{"a":{"b":1}}}"#]
+        {
+            assert!(Record::read(text).is_err(), "{text}");
+        }
+        assert!(Record::read(&"[".repeat(100_000)).is_err());
+        assert!(Record::read(&format!("{{\"v\":1,\"wishes\":\"{}\"}}", "x".repeat(MAX_BYTES))).is_err());
+    }
+
+    #[test]
+    fn the_order_of_keys_does_not_matter() {
+        assert_eq!(hash(&json!({"a": 1, "b": [2]})), hash(&json!({"b": [2], "a": 1})));
+    }
+}

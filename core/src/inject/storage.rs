@@ -1,0 +1,339 @@
+//! Volumes: claims for a Deployment's data paths, claim templates for a StatefulSet's.
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::{Value, json};
+
+use super::{
+    Target,
+    additions::{Additions, Entry},
+    env::Fitted,
+    record::{ChosenVolume, Record},
+};
+use crate::{
+    decide::{Absence, Choice, Decision, InUse, Outcome, Question, Skipped, choose},
+    deliver,
+    discover::{Catalog, Offer},
+    intent::Intent,
+    name::{bounded, hex, slug},
+    workload::{Kind, text},
+};
+
+/// The size of a volume where neither the workload nor its profile says one.
+const DEFAULT_SIZE: &str = "10Gi";
+
+/// What the storage intent comes to.
+pub(super) struct Stored {
+    pub decision: Decision,
+    pub fitted: Fitted,
+}
+
+/// The wish for volumes, and what was chosen before.
+pub(super) struct StorageQuestion<'a> {
+    pub question: Question<'a>,
+    pub is_required: bool,
+    /// The record of the object as the server holds it.
+    pub before: Option<&'a Record>,
+    /// Whether the object exists already.
+    pub is_update: bool,
+}
+
+/// What stands at a data path now.
+enum Place {
+    /// Nothing, or an `emptyDir` (of that volume) that gives way.
+    Free(Option<String>),
+    /// Something of the user's.
+    Taken(&'static str),
+}
+
+impl StorageQuestion<'_> {
+    /// Decides on volumes for a Deployment, or for a StatefulSet that is created.
+    pub(super) fn answer(&self, catalog: &Catalog, target: &Target<'_>) -> Stored {
+        let mut fitted = Fitted::default();
+        let outcome = self.fit(catalog, target, &mut fitted).unwrap_or_else(Outcome::Absent);
+        if !matches!(outcome, Outcome::Bound(_) | Outcome::Kept { .. }) {
+            fitted = Fitted::default();
+        }
+        let decision = Decision::new(self.is_required, outcome);
+        Stored { decision, fitted }
+    }
+
+    fn fit(&self, catalog: &Catalog, target: &Target<'_>, fitted: &mut Fitted) -> Result<Outcome, Absence> {
+        let paths = target.data_paths();
+        let is_set = target.workload.kind == Kind::StatefulSet;
+        if is_set && self.is_update {
+            return Err(Absence::Immutable);
+        }
+        let classless: Vec<&Value> = match is_set {
+            true => target.workload.claim_templates().iter().filter(|t| is_classless(t)).collect(),
+            false => Vec::new(),
+        };
+        if paths.is_empty() && classless.is_empty() {
+            return Err(Absence::NoDataPath);
+        }
+        if target.workload.name.is_empty() && !is_set {
+            return Err(Absence::NoName);
+        }
+        let chosen = self.chosen(&paths);
+        let outcome = match self.unchanged(catalog, &paths, &chosen) {
+            Some(outcome) => outcome,
+            None => self.choose(catalog, target)?,
+        };
+        let offer = match &outcome {
+            Outcome::Bound(offer) => Some(offer.clone()),
+            _ => None,
+        };
+        let mut is_used = false;
+        for (path, size) in &paths {
+            let volume =
+                chosen.get(path).cloned().or_else(|| Some(ChosenVolume::of(offer.as_deref()?, size)));
+            let Some(volume) = volume else { continue };
+            match target.place(path) {
+                Place::Taken(reason) => fitted.skipped.push(Skipped::new(path, reason)),
+                Place::Free(empty_dir) => {
+                    is_used |= target.add_volume(self.question.intent, path, &volume, empty_dir, fitted);
+                }
+            }
+        }
+        if let Some(offer) = &offer {
+            self.add_classes(&classless, offer, fitted);
+        }
+        if is_used {
+            target.add_group(self.question.intent, fitted);
+        }
+        Ok(outcome)
+    }
+
+    /// The volumes that these paths have already: chosen once.
+    fn chosen(&self, paths: &BTreeMap<String, String>) -> BTreeMap<String, ChosenVolume> {
+        let claims = self.before.map(|record| &record.claims).into_iter().flatten();
+        let wanted = claims.filter(|(path, _)| paths.contains_key(*path));
+        wanted.map(|(path, volume)| (path.clone(), volume.clone())).collect()
+    }
+
+    /// Where every path has its volume already, nothing is chosen anew.
+    fn unchanged(
+        &self,
+        catalog: &Catalog,
+        paths: &BTreeMap<String, String>,
+        chosen: &BTreeMap<String, ChosenVolume>,
+    ) -> Option<Outcome> {
+        if paths.is_empty() || chosen.len() < paths.len() {
+            return None;
+        }
+        let InUse { offer: id, .. } = self.question.in_use?;
+        let offer = catalog.offer(self.question.intent, id).filter(|offer| offer.is_complete());
+        Some(match offer {
+            Some(offer) => Outcome::Bound(offer.clone()),
+            None => Outcome::Kept { offer: id.to_string(), reason: format!("{id} is no longer offered") },
+        })
+    }
+
+    fn choose(&self, catalog: &Catalog, target: &Target<'_>) -> Result<Outcome, Absence> {
+        let is_block = |offer: &Offer| offer.settings.literal("kind") == Some("block");
+        let is_shared = |offer: &Offer| offer.settings.literal("kind") == Some("shared");
+        let (first, second): (&dyn Fn(&Offer) -> bool, &dyn Fn(&Offer) -> bool) = (&is_block, &is_shared);
+        let overlap = target.workload.generations_overlap();
+        let fits = if overlap { vec![second] } else { vec![first, second] };
+        match choose(catalog, &self.question, &fits) {
+            Choice::Use(offer) => Ok(Outcome::Bound(offer)),
+            Choice::Not(Outcome::Absent(absence)) => match choose(catalog, &self.question, &[first]) {
+                Choice::Use(block) if overlap => Err(Absence::BlockNeedsRecreate(block.id.to_string())),
+                _ => Err(absence),
+            },
+            Choice::Not(outcome) => Ok(outcome),
+        }
+    }
+
+    /// Gives the user's templates without a class the class of the offer, where it can do what they ask.
+    fn add_classes(&self, classless: &[&Value], offer: &Arc<Offer>, fitted: &mut Fitted) {
+        let Some(class) = offer.settings.literal("class") else { return };
+        let is_block = offer.settings.literal("kind") == Some("block");
+        for template in classless {
+            let name = template.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            let modes = template.pointer("/spec/accessModes").and_then(Value::as_array);
+            let is_shared = modes.into_iter().flatten().any(|mode| mode == "ReadWriteMany");
+            if is_shared && is_block {
+                fitted
+                    .skipped
+                    .push(Skipped::new(name, "wants ReadWriteMany, which block storage can't give"));
+                continue;
+            }
+            fitted.additions.classes.push(Entry::new(self.question.intent, name, Value::from(class)));
+        }
+    }
+}
+
+/// What a StatefulSet that exists has of us, which can't change: it stays whatever is wished.
+pub(super) fn immutable(
+    additions: Additions,
+    before: &Record,
+    catalog: &Catalog,
+    intent: &Intent,
+    wish: Option<bool>,
+) -> Stored {
+    let id = before.in_use(intent, "").map(|in_use| in_use.offer);
+    let offer = id.as_ref().and_then(|id| catalog.offer(intent, id)).filter(|_| wish.is_some());
+    let name = id.map_or_else(String::new, |id| id.to_string());
+    let outcome = match offer {
+        Some(offer) => Outcome::Bound(offer.clone()),
+        None if wish.is_some() => {
+            Outcome::Kept { reason: format!("{name} is no longer offered"), offer: name }
+        }
+        None => Outcome::Kept { offer: name, reason: "immutable".into() },
+    };
+    let decision = Decision::new(wish.unwrap_or(false), outcome);
+    Stored { decision, fitted: Fitted { additions, ..Fitted::default() } }
+}
+
+fn is_classless(template: &&Value) -> bool {
+    let spec = template.get("spec").and_then(Value::as_object);
+    spec.is_some_and(|spec| spec.get("storageClassName").is_none_or(Value::is_null))
+}
+
+// === impl ChosenVolume ===
+
+impl ChosenVolume {
+    fn of(offer: &Offer, size: &str) -> Self {
+        let literal = |name: &str| offer.settings.literal(name).unwrap_or_default().to_owned();
+        Self { class: literal("class"), kind: literal("kind"), size: size.to_owned() }
+    }
+
+    /// The access mode that goes with its kind.
+    pub(crate) fn access_mode(&self) -> &'static str {
+        match self.kind.as_str() {
+            "shared" => "ReadWriteMany",
+            _ => "ReadWriteOnce",
+        }
+    }
+}
+
+// === impl Target ===
+
+impl Target<'_> {
+    /// The paths that want a volume, with its size.
+    fn data_paths(&self) -> BTreeMap<String, String> {
+        let sized = |path: &str, size: Option<&str>| {
+            let known = || self.profile.and_then(|profile| profile.size_of(path)).unwrap_or(DEFAULT_SIZE);
+            (path.to_owned(), size.unwrap_or_else(known).to_owned())
+        };
+        if !self.wishes.storage.is_empty() {
+            return self.wishes.storage.iter().map(|(path, size)| sized(path, size.as_deref())).collect();
+        }
+        let Some(profile) = self.profile else { return BTreeMap::new() };
+        let image =
+            self.containers.iter().map(|container| container.image).find(|image| profile.has_image(image));
+        profile.data_paths(image.unwrap_or_default()).map(|(path, size)| sized(path, size)).collect()
+    }
+
+    /// What stands at a path, in any container that is injected.
+    fn place(&self, path: &str) -> Place {
+        let own = |mount: &Value| text(mount, "mountPath").trim_end_matches('/').to_owned();
+        let everywhere: Vec<&Value> = self.workload.containers.iter().flat_map(|c| c.mounts).collect();
+        let here: Vec<&Value> = self.containers.iter().flat_map(|container| container.mounts).collect();
+        if let Some(mount) = here.iter().find(|mount| own(mount) == path) {
+            let volume = text(mount, "name");
+            let is_whole =
+                |mount: &&&Value| mount.get("subPath").is_none() && mount.get("subPathExpr").is_none();
+            let mounts: Vec<_> = everywhere.iter().filter(|mount| text(mount, "name") == volume).collect();
+            let only_here = mounts.iter().all(|mount| own(mount) == path && is_whole(mount));
+            let alone =
+                here.iter().filter(|mount| own(mount) == path).all(|mount| text(mount, "name") == volume);
+            return match only_here && alone && self.is_plain_empty_dir(volume) {
+                true => Place::Free(Some(volume.to_owned())),
+                false => Place::Taken("mounted by the workload"),
+            };
+        }
+        let nests = |other: &str| {
+            let below = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'));
+            !other.is_empty() && (below(other, path) || below(path, other))
+        };
+        match here.iter().any(|mount| nests(&own(mount))) {
+            true => Place::Taken("above or below a mount of the workload"),
+            false => Place::Free(None),
+        }
+    }
+
+    fn is_plain_empty_dir(&self, volume: &str) -> bool {
+        let volume = self.workload.volumes().iter().find(|other| text(other, "name") == volume);
+        let empty_dir = volume.and_then(|volume| volume.get("emptyDir"));
+        empty_dir.is_some_and(|empty_dir| text(empty_dir, "medium") != "Memory")
+            && volume.and_then(Value::as_object).is_some_and(|volume| volume.len() == 2)
+    }
+
+    /// Adds one volume with its mounts; says whether it could.
+    fn add_volume(
+        &self,
+        intent: &Intent,
+        path: &str,
+        volume: &ChosenVolume,
+        empty_dir: Option<String>,
+        fitted: &mut Fitted,
+    ) -> bool {
+        let is_set = self.workload.kind == Kind::StatefulSet;
+        let made = bounded(&slug(path), &hex(&["volume", path], 6)).trim_start_matches('-').to_owned();
+        let name = empty_dir.clone().unwrap_or(made);
+        let is_taken = |list: &[Value], pointer: &str| {
+            list.iter().any(|other| other.pointer(pointer).and_then(Value::as_str) == Some(&name))
+        };
+        let taken = (empty_dir.is_none() && is_taken(self.workload.volumes(), "/name"))
+            || is_taken(self.workload.claim_templates(), "/metadata/name");
+        if taken {
+            fitted.skipped.push(Skipped::new(path, format!("a volume named {name} exists")));
+            return false;
+        }
+        let additions = &mut fitted.additions;
+        if is_set {
+            // A template takes precedence over a pod volume of its name: an `emptyDir` can stay where it is.
+            additions.templates.push(Entry::new(intent, &name, template(&name, volume)));
+        } else {
+            let claim = deliver::claim_name(self.workload.kind, self.workload.name, path);
+            let value = json!({"name": name, "persistentVolumeClaim": {"claimName": claim}});
+            additions.volumes.push(Entry::new(intent, &name, value));
+            additions.claims.insert(path.to_owned(), volume.clone());
+        }
+        for container in &self.containers {
+            if container.mounts.iter().all(|mount| text(mount, "mountPath").trim_end_matches('/') != path) {
+                let mount = json!({"name": name, "mountPath": path});
+                let mounts = additions.mounts.entry(container.name.to_owned()).or_default();
+                mounts.push(Entry::new(intent, path, mount));
+            }
+        }
+        if let Some(volume) = empty_dir.filter(|_| !is_set) {
+            let found = self.workload.volumes().iter().find(|other| text(other, "name") == volume);
+            let original = found.and_then(|found| found.get("emptyDir")).cloned();
+            additions.replaced.insert(volume, original.unwrap_or_default());
+        }
+        true
+    }
+
+    /// A Ceph volume belongs to root, an `emptyDir` to all: the app's group is added where it is known.
+    fn add_group(&self, intent: &Intent, fitted: &mut Fitted) {
+        let Some(gid) = self.profile.and_then(|profile| profile.gid) else { return };
+        let context = self.workload.security_context();
+        let is_set = |field: &str| context.and_then(|c| c.get(field)).is_some_and(|value| !value.is_null());
+        if is_set("fsGroup") {
+            return;
+        }
+        fitted.additions.pod.push(Entry::new(intent, "fsGroup", Value::from(gid)));
+        if !is_set("fsGroupChangePolicy") {
+            let policy = Value::from("OnRootMismatch");
+            fitted.additions.pod.push(Entry::new(intent, "fsGroupChangePolicy", policy));
+        }
+    }
+}
+
+/// A claim template, with all that the server would add, so that it stays as we wrote it.
+fn template(name: &str, volume: &ChosenVolume) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name},
+        "spec": {
+            "accessModes": [volume.access_mode()],
+            "resources": {"requests": {"storage": volume.size}},
+            "storageClassName": volume.class,
+            "volumeMode": "Filesystem",
+        },
+        "status": {"phase": "Pending"},
+    })
+}

@@ -1,0 +1,105 @@
+//! What a workload may ask for.
+use std::{borrow::Borrow, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::is_dns_label;
+
+/// An intent: `ldap`, `mail`, `analytics`, `storage`, or any other DNS label (a custom intent).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Intent(String);
+
+/// The intents whose settings are known by name (design 1.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// A directory.
+    Ldap,
+    /// A mail server that takes submissions.
+    Mail,
+    /// A web analytics service.
+    Analytics,
+    /// Volumes.
+    Storage,
+}
+
+/// A text that is no intent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is not an intent: lower-case letters, digits and dashes, at most 63", .0.escape_debug())]
+pub struct NotAnIntent(String);
+
+/// The pseudo intent of settings of the consumer itself, as in `[[app.name]]`.
+pub const APP: &str = "app";
+
+// === impl Intent ===
+
+impl Intent {
+    /// Reads an intent.
+    ///
+    /// # Errors
+    /// [`NotAnIntent`] when the text is no DNS label, or is `app`, which names the consumer in templates.
+    pub fn parse(text: &str) -> Result<Self, NotAnIntent> {
+        if is_dns_label(text) && text != APP {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NotAnIntent(text.chars().take(80).collect()))
+        }
+    }
+
+    /// The intent as it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Which of the known intents it is; `None` for a custom one.
+    pub fn known(&self) -> Option<Known> {
+        match self.0.as_str() {
+            "ldap" => Some(Known::Ldap),
+            "mail" => Some(Known::Mail),
+            "analytics" => Some(Known::Analytics),
+            "storage" => Some(Known::Storage),
+            _ => None,
+        }
+    }
+
+    /// Whether it asks for volumes.
+    pub fn is_storage(&self) -> bool {
+        self.known() == Some(Known::Storage)
+    }
+
+    /// Its label in metrics: itself, or `custom`.
+    pub fn metric_label(&self) -> &'static str {
+        match self.known() {
+            Some(Known::Ldap) => "ldap",
+            Some(Known::Mail) => "mail",
+            Some(Known::Analytics) => "analytics",
+            Some(Known::Storage) => "storage",
+            None => "custom",
+        }
+    }
+}
+
+impl fmt::Display for Intent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Intent {
+    type Error = NotAnIntent;
+    fn try_from(text: String) -> Result<Self, NotAnIntent> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Intent> for String {
+    fn from(intent: Intent) -> Self {
+        intent.0
+    }
+}
+
+impl Borrow<str> for Intent {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}

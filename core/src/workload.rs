@@ -1,0 +1,256 @@
+//! A workload as raw JSON: a borrowed view of what decisions look at. Nothing is ever written back through it.
+use serde_json::{Map, Value};
+
+use crate::{
+    discover::{Labels, string_map},
+    name::is_dns_subdomain,
+};
+
+/// The kinds that are injected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// `apps/v1` Deployment
+    Deployment,
+    /// `apps/v1` StatefulSet
+    StatefulSet,
+}
+
+/// A Deployment or StatefulSet.
+#[derive(Debug, Clone)]
+pub struct Workload<'a> {
+    /// Which of them.
+    pub kind: Kind,
+    /// Its name; empty where the server has yet to make one (`generateName`).
+    pub name: &'a str,
+    /// Its regular and init containers, in this order.
+    pub containers: Vec<Container<'a>>,
+    object: &'a Value,
+}
+
+/// One container of the pod template.
+#[derive(Debug, Clone)]
+pub struct Container<'a> {
+    /// Which list it stands in.
+    pub list: &'static str,
+    /// Its place in that list.
+    pub index: usize,
+    /// Its name, unique in the pod.
+    pub name: &'a str,
+    /// Its image; empty where there is none.
+    pub image: &'a str,
+    /// Its variables.
+    pub env: &'a [Value],
+    /// Its mounts.
+    pub mounts: &'a [Value],
+}
+
+/// A workload that can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct Malformed {
+    /// The field.
+    pub field: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+/// The list of regular containers.
+pub const CONTAINERS: &str = "containers";
+/// The list of init containers.
+pub const INIT_CONTAINERS: &str = "initContainers";
+const POD_SPEC: &str = "/spec/template/spec";
+
+// === impl Kind ===
+
+impl Kind {
+    /// The kind of an object, where it is one that we inject.
+    pub fn of(object: &Value) -> Option<Self> {
+        let text = |field: &str| object.get(field).and_then(Value::as_str);
+        match (text("apiVersion"), text("kind")) {
+            (Some("apps/v1"), Some("Deployment")) => Some(Self::Deployment),
+            (Some("apps/v1"), Some("StatefulSet")) => Some(Self::StatefulSet),
+            _ => None,
+        }
+    }
+
+    /// As Kubernetes writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
+        }
+    }
+}
+
+// === impl Malformed ===
+
+impl Malformed {
+    fn new(field: impl Into<String>, reason: &'static str) -> Self {
+        Self { field: field.into(), reason }
+    }
+}
+
+// === impl Workload ===
+
+impl<'a> Workload<'a> {
+    /// Looks at an object of a kind that we inject; `None` for any other.
+    ///
+    /// # Errors
+    /// [`Malformed`] where a field that is read has the wrong shape.
+    pub fn read(object: &'a Value) -> Result<Option<Self>, Malformed> {
+        let Some(kind) = Kind::of(object) else { return Ok(None) };
+        let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        if !name.is_empty() && !is_dns_subdomain(name) {
+            return Err(Malformed::new("metadata.name", "not a name that Kubernetes allows"));
+        }
+        for field in ["metadata", "spec"] {
+            object_at(object, &format!("/{field}"))?;
+        }
+        if object_at(object, POD_SPEC)?.is_none() {
+            return Err(Malformed::new("spec.template.spec", "missing"));
+        }
+        for field in
+            ["/metadata/annotations", "/spec/template/metadata", "/spec/template/metadata/annotations"]
+        {
+            object_at(object, field)?;
+        }
+        list_at(object, &format!("{POD_SPEC}/volumes"))?;
+        list_at(object, "/spec/volumeClaimTemplates")?;
+        object_at(object, &format!("{POD_SPEC}/securityContext"))?;
+        let mut containers = Vec::new();
+        for list in [CONTAINERS, INIT_CONTAINERS] {
+            read_containers(object, list, &mut containers)?;
+        }
+        Ok(Some(Self { kind, name, containers, object }))
+    }
+
+    /// The raw object.
+    pub fn object(&self) -> &'a Value {
+        self.object
+    }
+
+    /// `metadata.annotations` of the workload.
+    pub fn own_annotations(&self) -> Option<&'a Map<String, Value>> {
+        self.object.pointer("/metadata/annotations")?.as_object()
+    }
+
+    /// `metadata.annotations` of the pod template.
+    pub fn template_annotations(&self) -> Option<&'a Map<String, Value>> {
+        self.object.pointer("/spec/template/metadata/annotations")?.as_object()
+    }
+
+    /// An annotation of the workload's own metadata.
+    pub fn own_annotation(&self, key: &str) -> Option<&'a str> {
+        self.own_annotations()?.get(key)?.as_str()
+    }
+
+    /// The labels of its pods.
+    pub fn pod_labels(&self) -> Labels {
+        string_map(self.object.pointer("/spec/template/metadata/labels"))
+    }
+
+    /// The pod's volumes.
+    pub fn volumes(&self) -> &'a [Value] {
+        slice(self.object, &format!("{POD_SPEC}/volumes"))
+    }
+
+    /// The volume claim templates of a StatefulSet.
+    pub fn claim_templates(&self) -> &'a [Value] {
+        slice(self.object, "/spec/volumeClaimTemplates")
+    }
+
+    /// `securityContext` of the pod.
+    pub fn security_context(&self) -> Option<&'a Map<String, Value>> {
+        self.object.pointer("/spec/template/spec/securityContext")?.as_object()
+    }
+
+    /// How many replicas are asked for; 1 where nothing is said.
+    pub fn replicas(&self) -> u64 {
+        self.object.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1)
+    }
+
+    /// Whether pods of two generations can run at once.
+    pub fn generations_overlap(&self) -> bool {
+        let strategy = self.object.pointer("/spec/strategy/type").and_then(Value::as_str);
+        self.kind == Kind::Deployment && (self.replicas() > 1 || strategy != Some("Recreate"))
+    }
+
+    /// The container of that name.
+    pub fn container(&self, name: &str) -> Option<&Container<'a>> {
+        self.containers.iter().find(|container| container.name == name)
+    }
+}
+
+// === impl Container ===
+
+impl<'a> Container<'a> {
+    /// The variable of that name.
+    pub fn variable(&self, name: &str) -> Option<&'a Value> {
+        self.env.iter().find(|entry| text(entry, "name") == name)
+    }
+
+    /// Whether it is one of the pod's regular containers.
+    pub fn is_regular(&self) -> bool {
+        self.list == CONTAINERS
+    }
+}
+
+fn read_containers<'a>(
+    object: &'a Value,
+    list: &'static str,
+    containers: &mut Vec<Container<'a>>,
+) -> Result<(), Malformed> {
+    let pointer = format!("{POD_SPEC}/{list}");
+    for (index, container) in list_at(object, &pointer)?.iter().enumerate() {
+        let field = |name: &str| format!("spec.template.spec.{list}[{index}]{name}");
+        if !container.is_object() {
+            return Err(Malformed::new(field(""), "not an object"));
+        }
+        let name = text(container, "name");
+        if containers.iter().any(|other| other.name == name) {
+            return Err(Malformed::new(field(".name"), "two containers have this name"));
+        }
+        for inner in ["env", "volumeMounts"] {
+            list_at(container, &format!("/{inner}"))
+                .map_err(|error| Malformed::new(field(&format!(".{}", error.field)), error.reason))?;
+        }
+        containers.push(Container {
+            list,
+            index,
+            name,
+            image: text(container, "image"),
+            env: slice(container, "/env"),
+            mounts: slice(container, "/volumeMounts"),
+        });
+    }
+    Ok(())
+}
+
+/// A string field; empty where there is none.
+pub(crate) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn slice<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+    object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn dotted(pointer: &str) -> String {
+    pointer.trim_start_matches('/').replace('/', ".")
+}
+
+fn list_at<'a>(object: &'a Value, pointer: &str) -> Result<&'a [Value], Malformed> {
+    match object.pointer(pointer) {
+        None | Some(Value::Null) => Ok(&[]),
+        Some(Value::Array(list)) => Ok(list),
+        Some(_) => Err(Malformed::new(dotted(pointer), "not a list")),
+    }
+}
+
+fn object_at<'a>(object: &'a Value, pointer: &str) -> Result<Option<&'a Map<String, Value>>, Malformed> {
+    match object.pointer(pointer) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Object(map)) => Ok(Some(map)),
+        Some(_) => Err(Malformed::new(dotted(pointer), "not an object")),
+    }
+}
