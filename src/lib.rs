@@ -2,4 +2,5 @@
 //!
 //! What talks to the network, reads files, looks at the clock or logs lives here; what decides lives in the core.
 pub mod observe;
+pub mod serve;
 pub mod tls;

@@ -1,0 +1,186 @@
+//! `POST /mutate`: one AdmissionReview in, one out.
+use super::{Limits, Shared};
+use crate::observe::Metrics;
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody},
+    extract::{Request, State},
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use opportune_core::{
+    admit::Options,
+    discover::Catalog,
+    review::{self, Answer, Facts, NotAReview},
+};
+use std::{sync::Arc, time::Instant};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::field::Empty;
+
+/// What a body may weigh without being one of the few large ones.
+const LARGE: u64 = 256 * 1024;
+/// The longest name that Kubernetes knows; a review may claim any.
+const NAME: usize = 253;
+
+type Review = dyn Fn(&[u8]) -> Result<Answer, NotAReview> + Send + Sync;
+
+/// What answers the reviews.
+pub struct Webhook {
+    review: Box<Review>,
+    metrics: Arc<Metrics>,
+    limits: Limits,
+    in_work: Semaphore,
+    large_in_work: Semaphore,
+}
+
+/// A place among the requests in work.
+type Place<'a> = (Option<SemaphorePermit<'a>>, SemaphorePermit<'a>);
+
+// === impl Webhook ===
+
+impl Webhook {
+    /// A webhook that answers by `review`, which must neither block nor wait.
+    pub fn new(
+        review: impl Fn(&[u8]) -> Result<Answer, NotAReview> + Send + Sync + 'static,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            review: Box::new(review),
+            metrics,
+            limits,
+            in_work: Semaphore::new(limits.in_work),
+            large_in_work: Semaphore::new(limits.large_in_work),
+        }
+    }
+
+    /// A webhook that asks the core, with the catalog and the options of the moment.
+    pub fn with_core(
+        catalog: Shared<Catalog>,
+        options: Shared<Options>,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+    ) -> Self {
+        let review = move |body: &[u8]| review::answer(body, &catalog.load_full(), &options.load());
+        Self::new(review, metrics, limits)
+    }
+
+    /// Waits for a place, then reads the body. The place is kept until the answer is made.
+    async fn receive(&self, request: Request) -> Result<(Bytes, Place<'_>), Refusal> {
+        let body = request.into_body();
+        let size = body.size_hint();
+        if size.lower() > self.limits.body as u64 {
+            return Err(Refusal::TooLarge(self.limits.body));
+        }
+        let is_large = size.upper().is_none_or(|upper| upper > LARGE);
+        // First the scarce place: who waits for it must not hold one of the others.
+        let large = if is_large { Some(place(&self.large_in_work).await?) } else { None };
+        let small = place(&self.in_work).await?;
+        Ok((self.read(body).await?, (large, small)))
+    }
+
+    async fn read(&self, body: Body) -> Result<Bytes, Refusal> {
+        match Limited::new(body, self.limits.body).collect().await {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge(self.limits.body)),
+            Err(_) => Err(Refusal::CutShort),
+        }
+    }
+
+    fn answer(&self, body: &[u8], begun: Instant) -> Response {
+        let span = tracing::info_span!(
+            "review",
+            uid = Empty,
+            namespace = Empty,
+            name = Empty,
+            kind = Empty,
+            operation = Empty,
+            outcome = Empty,
+            reason = Empty
+        );
+        let _inside = span.enter();
+        match (self.review)(body) {
+            Ok(Answer { body, facts }) => {
+                self.metrics.answered(&facts, begun.elapsed());
+                log(&span, &facts);
+                ([(CONTENT_TYPE, "application/json")], body).into_response()
+            }
+            Err(NotAReview { reason }) => {
+                self.metrics.not_a_review();
+                tracing::debug!(reason, "not a review");
+                (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response()
+            }
+        }
+    }
+}
+
+/// Why a request is not looked at.
+enum Refusal {
+    TooLarge(usize),
+    TooSlow,
+    CutShort,
+    Closing,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, text) = match self {
+            Self::TooLarge(limit) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes\n"))
+            }
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time\n".to_owned()),
+            Self::CutShort => (StatusCode::BAD_REQUEST, "the body ended too early\n".to_owned()),
+            Self::Closing => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n".to_owned()),
+        };
+        (status, text).into_response()
+    }
+}
+
+/// `POST /mutate`; a panic is a 500 for its own request only.
+pub fn webhook_router(webhook: Arc<Webhook>) -> Router {
+    let metrics = Arc::clone(&webhook.metrics);
+    let on_panic = move |_| {
+        metrics.panicked();
+        (StatusCode::INTERNAL_SERVER_ERROR, "internal error\n").into_response()
+    };
+    Router::new().route("/mutate", post(mutate)).layer(CatchPanicLayer::custom(on_panic)).with_state(webhook)
+}
+
+async fn mutate(State(webhook): State<Arc<Webhook>>, request: Request) -> Response {
+    let begun = Instant::now();
+    match timeout(webhook.limits.request, webhook.receive(request)).await {
+        Ok(Ok((body, _place))) => webhook.answer(&body, begun),
+        Ok(Err(refusal)) => refusal.into_response(),
+        Err(_) => Refusal::TooSlow.into_response(),
+    }
+}
+
+async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
+    places.acquire().await.map_err(|_| Refusal::Closing)
+}
+
+/// Fills the span and says what happened. The names come from the request: cut, and escaped by the log's writer.
+fn log(span: &tracing::Span, facts: &Facts) {
+    span.record("uid", cut(&facts.uid))
+        .record("namespace", cut(&facts.namespace))
+        .record("name", cut(&facts.name))
+        .record("kind", facts.kind)
+        .record("operation", facts.operation)
+        .record("outcome", facts.outcome)
+        .record("reason", facts.reason.as_str());
+    if facts.outcome == "failed_open" {
+        tracing::warn!("left as it came: nothing was injected");
+    } else {
+        tracing::debug!("answered");
+    }
+}
+
+fn cut(name: &str) -> &str {
+    name.get(..name.floor_char_boundary(NAME)).unwrap_or(name)
+}
