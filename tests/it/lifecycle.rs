@@ -212,3 +212,14 @@ fn signal(name: &str) {
     let own = std::process::id().to_string();
     assert!(std::process::Command::new("kill").args([name, &own]).status().unwrap().success());
 }
+
+#[tokio::test]
+async fn too_large_a_body_is_refused_on_the_wire_before_it_is_read() {
+    let server = Running::start(config()).await;
+    let body = "x".repeat(9_000_000);
+    let mut client = http2(server.connect(&["h2"]).await).await;
+    let response = client.send_request(review(&body)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(text, "the body is larger than 8388608 bytes\n");
+}
