@@ -1,9 +1,11 @@
 //! Decision: which offer satisfies which wish, and why not.
 mod choose;
+mod consider;
 mod plan;
 mod wishes;
 
 pub use choose::{Choice, InUse, Question, choose};
+pub use consider::{Considered, Standing, consider};
 pub use plan::{Absence, Decision, Outcome, Plan, Skipped};
 pub use wishes::{AnnotationError, ProfileChoice, Refresh, Retain, Wishes};
 pub(crate) use wishes::{data_path, is_size, is_users};

@@ -64,7 +64,7 @@ impl StorageQuestion<'_> {
             return Err(Absence::Immutable);
         }
         let classless: Vec<&Value> = match is_set {
-            true => target.workload.claim_templates().iter().filter(|t| is_classless(t)).collect(),
+            true => target.workload.claim_templates().iter().filter(is_classless).collect(),
             false => Vec::new(),
         };
         if paths.is_empty() && classless.is_empty() {
@@ -131,12 +131,11 @@ impl StorageQuestion<'_> {
     fn choose(&self, catalog: &Catalog, target: &Target<'_>) -> Result<Outcome, Absence> {
         let is_block = |offer: &Offer| offer.settings.literal("kind") == Some("block");
         let is_shared = |offer: &Offer| offer.settings.literal("kind") == Some("shared");
-        let (first, second): (&dyn Fn(&Offer) -> bool, &dyn Fn(&Offer) -> bool) = (&is_block, &is_shared);
         let overlap = target.workload.generations_overlap();
-        let fits = if overlap { vec![second] } else { vec![first, second] };
-        match choose(catalog, &self.question, &fits) {
+        let fits: &[&dyn Fn(&Offer) -> bool] = if overlap { &[&is_shared] } else { &[&is_block, &is_shared] };
+        match choose(catalog, &self.question, fits) {
             Choice::Use(offer) => Ok(Outcome::Bound(offer)),
-            Choice::Not(Outcome::Absent(absence)) => match choose(catalog, &self.question, &[first]) {
+            Choice::Not(Outcome::Absent(absence)) => match choose(catalog, &self.question, &[&is_block]) {
                 Choice::Use(block) if overlap => Err(Absence::BlockNeedsRecreate(block.id.to_string())),
                 _ => Err(absence),
             },

@@ -1,0 +1,173 @@
+//! `opportune explain`: each intent, each candidate, and why it was taken or not.
+use clap::Args;
+use opportune_core::{
+    admit::{AdmissionResult, Options, Request, Verdict, admit},
+    decide::{Decision, Standing, consider},
+    discover::Catalog,
+    inject::profile::Takes,
+    intent::Intent,
+    workload::{Kind, Workload},
+};
+use serde_json::Value;
+
+use super::{
+    Failure, InjectionArgs, ManifestArgs, inject,
+    manifest::{self, Manifest},
+    offline, style,
+};
+
+/// Options of `opportune explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  opportune explain -f wordpress.yaml --catalog cluster.yaml
+  helm template blog bitnami/wordpress | opportune explain -f - -n blog --catalog cluster/")]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    manifests: ManifestArgs,
+    #[command(flatten)]
+    injection: InjectionArgs,
+}
+
+/// Runs `opportune explain`; what it returns goes to standard output.
+///
+/// # Errors
+/// Bad input. A requirement that is not satisfied is explained, not an error.
+pub fn run(args: &ExplainArgs) -> Result<String, Failure> {
+    let catalog = offline::catalog(args.injection.catalog()?)?;
+    let manifests = manifest::read(&args.manifests.files)?;
+    let options = args.injection.options();
+    let mut texts = Vec::new();
+    for manifest in manifests.iter().filter(|manifest| Kind::of(&manifest.object).is_some()) {
+        let namespace = manifest.namespace(&args.manifests.namespace);
+        texts.push(one(manifest, namespace, &catalog, &options)?);
+    }
+    match texts.is_empty() {
+        true => Ok("nothing to explain: no Deployment or StatefulSet in the manifests\n".to_owned()),
+        false => Ok(texts.join("\n")),
+    }
+}
+
+fn one(
+    manifest: &Manifest,
+    namespace: &str,
+    catalog: &Catalog,
+    options: &Options,
+) -> Result<String, Failure> {
+    let verdict = admit(&Request { namespace, object: &manifest.object, old: None }, catalog, options);
+    if let AdmissionResult::FailedOpen(failure) = &verdict.result {
+        return Err(Failure::input(format!("{}: {failure}", manifest.place)));
+    }
+    explained(&manifest.object, namespace, catalog, &verdict)
+}
+
+/// A verdict as people show it to each other.
+///
+/// # Errors
+/// When the verdict's patch does not apply, which is a defect of ours.
+pub fn explained(
+    object: &Value,
+    namespace: &str,
+    catalog: &Catalog,
+    verdict: &Verdict,
+) -> Result<String, Failure> {
+    let workload = Workload::read(object).ok().flatten();
+    let (kind, name) = workload.as_ref().map_or(("object", ""), |w| (w.kind.name(), w.name));
+    let mut text = style::paint(style::HEAD, &format!("{kind} {namespace}/{name}")) + "\n";
+    let Some(plan) = &verdict.plan else {
+        text += match verdict.result {
+            AdmissionResult::Ignored => "  injection is off in this namespace: nothing is done\n",
+            _ => "  nothing is asked for\n",
+        };
+        return Ok(text);
+    };
+    let profile = plan.profile.as_ref().and_then(|name| catalog.profiles().get(name));
+    let profile = profile.map_or("none: generic names".to_owned(), |p| format!("{} ({})", p.name, p.app));
+    text += &format!("  profile     {profile}\n  containers  {}\n", plan.containers.join(", "));
+    if plan.decisions.is_empty() {
+        text += "  nothing is asked for: annotate it, for example opportune.libre.sh/wants: \"ldap, mail\"\n";
+    }
+    let labels = workload.as_ref().map(Workload::pod_labels).unwrap_or_default();
+    let width = plan.decisions.keys().map(|intent| intent.as_str().len()).max().unwrap_or(0);
+    for (intent, decision) in &plan.decisions {
+        text.push('\n');
+        text += &headline(intent, decision, width);
+        for considered in consider(catalog, intent, namespace, &labels, &decision.outcome) {
+            let offer = &considered.offer;
+            let mark = if considered.standing == Standing::Used { "->" } else { "  " };
+            let origin = format!("{} {}", offer.origin.word(), offer.id.source);
+            let line = format!("    {mark} {} ({origin}): {}\n", offer.id, considered.standing);
+            text += &if mark == "->" { line } else { style::paint(style::FAINT, line.trim_end()) + "\n" };
+        }
+        if let Some(note) = profile_note(catalog, plan.profile.as_deref(), intent) {
+            text += &format!("    note: {note}\n");
+        }
+    }
+    if let AdmissionResult::Denied(reason) = &verdict.result {
+        text += &format!("\n  {}: {reason}\n", style::paint(style::BAD, "refused"));
+        return Ok(text);
+    }
+    text += &added(object, verdict)?;
+    Ok(text)
+}
+
+fn headline(intent: &Intent, decision: &Decision, width: usize) -> String {
+    let word = decision.outcome.word();
+    let full = decision.to_string();
+    let rest = full.strip_prefix(word).map_or(full.as_str(), |rest| rest.trim_start_matches(": "));
+    let required = if decision.is_required { " (required)" } else { "" };
+    let word = style::paint(style::of_result(word), &format!("{word:<10}"));
+    format!("  {:<width$}  {word}  {rest}{required}\n", intent.as_str())
+}
+
+fn profile_note(catalog: &Catalog, profile: Option<&str>, intent: &Intent) -> Option<String> {
+    let mapping = catalog.profiles().get(profile?)?.intents.get(intent)?;
+    match &mapping.takes {
+        Takes::Env(env) => env.note.clone(),
+        Takes::Unsupported(_) => None,
+    }
+}
+
+/// The variables, mounts and volumes that are added.
+fn added(object: &Value, verdict: &Verdict) -> Result<String, Failure> {
+    let after = inject::patched(object, &verdict.patch)?;
+    let (Ok(Some(before)), Ok(Some(after))) = (Workload::read(object), Workload::read(&after)) else {
+        return Ok(String::new());
+    };
+    let mut lines = Vec::new();
+    for container in &after.containers {
+        let old = before.container(container.name);
+        let is_new = |entry: &&Value, list: &[Value]| !list.contains(entry);
+        for entry in container.env.iter().filter(|e| is_new(e, old.map_or(&[], |old| old.env))) {
+            let value = match entry.get("value").and_then(Value::as_str) {
+                Some(value) => format!("= {value}"),
+                None => {
+                    let at = |field: &str| {
+                        entry.pointer(&format!("/valueFrom/secretKeyRef/{field}")).and_then(Value::as_str)
+                    };
+                    format!("from Secret {}, key {}", at("name").unwrap_or("?"), at("key").unwrap_or("?"))
+                }
+            };
+            let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
+            lines.push(format!("    {}: {name} {value}", container.name));
+        }
+        for mount in container.mounts.iter().filter(|m| is_new(m, old.map_or(&[], |old| old.mounts))) {
+            let at = |field: &str| mount.get(field).and_then(Value::as_str).unwrap_or_default();
+            lines.push(format!("    {}: {} from volume {}", container.name, at("mountPath"), at("name")));
+        }
+    }
+    for volume in after.volumes().iter().filter(|volume| !before.volumes().contains(volume)) {
+        let claim = volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str);
+        let name = volume.get("name").and_then(Value::as_str).unwrap_or_default();
+        lines.extend(claim.map(|claim| format!("    volume {name}: claim {claim}")));
+    }
+    for template in after.claim_templates().iter().filter(|t| !before.claim_templates().contains(t)) {
+        let name = template.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let class = template.pointer("/spec/storageClassName").and_then(Value::as_str).unwrap_or_default();
+        lines.push(format!("    claim template {name}: class {class}"));
+    }
+    match lines.is_empty() {
+        true => Ok("\n  nothing is added\n".to_owned()),
+        false => Ok(format!("\n  {}\n{}\n", style::paint(style::HEAD, "added"), lines.join("\n"))),
+    }
+}
