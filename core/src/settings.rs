@@ -201,7 +201,7 @@ impl Settings {
         problems
     }
 
-    fn check_common(&self, problems: &mut Vec<Problem>) {
+    fn check_common(&mut self, problems: &mut Vec<Problem>) {
         for port in ["port", "imap-port"] {
             if self.literal(port).is_some_and(|p| !p.parse::<u16>().is_ok_and(|n| n > 0)) {
                 problems.push(Problem::new(port, "expected a number from 1 to 65535"));
@@ -212,6 +212,8 @@ impl Settings {
         }
         for secret in SECRETS {
             if self.literal(secret).is_some() {
+                // Not even an operator's list of offers shall repeat it.
+                self.0.remove(secret);
                 problems.push(Problem::new(secret, "a secret: name the Secret that holds it as credentials"));
             }
         }
@@ -300,7 +302,12 @@ impl Settings {
                 return if any { Vec::new() } else { vec!["host, uri or url"] };
             }
         };
-        needed.iter().copied().filter(|name| self.get(name).is_none()).collect()
+        let is_missing = |name: &&str| match *name {
+            // It follows from the port.
+            "tls" => self.get("tls").is_none() && self.get("port").is_some(),
+            name => self.get(name).is_none(),
+        };
+        needed.iter().copied().filter(is_missing).collect()
     }
 }
 

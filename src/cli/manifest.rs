@@ -209,6 +209,12 @@ fn take(mut manifest: Manifest, manifests: &mut Vec<Manifest>) -> Result<(), Fai
         }
         return Ok(());
     }
+    for field in ["name", "namespace"] {
+        let value = manifest.object.pointer(&format!("/metadata/{field}"));
+        if !value.is_none_or(|value| value.is_string() || value.is_null()) {
+            return Err(fail(&manifest.place, &format!("metadata.{field}: not a string: put it in quotes")));
+        }
+    }
     let name = manifest.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     manifest.place.object =
         format!("{kind} {name}").trim_end().chars().filter(|c| !c.is_control()).take(120).collect();

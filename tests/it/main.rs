@@ -6,7 +6,9 @@
     clippy::indexing_slicing,
     reason = "a test may panic, in its helpers too"
 )]
+mod cli;
 mod lifecycle;
+mod reviews;
 mod router;
 mod served;
 mod tls;

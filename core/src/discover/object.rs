@@ -30,7 +30,11 @@ pub(super) fn name(object: &Value) -> Result<String, ObjectError> {
 
 /// `metadata.namespace` (`default` where absent) and `metadata.name`
 pub(super) fn namespaced_name(object: &Value) -> Result<(String, String), ObjectError> {
-    let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
+    let namespace = match object.pointer("/metadata/namespace") {
+        None | Some(Value::Null) => "default",
+        Some(Value::String(namespace)) => namespace,
+        Some(_) => return Err(ObjectError::new("metadata.namespace: not a string: put it in quotes")),
+    };
     match crate::name::is_dns_label(namespace) {
         true => Ok((namespace.to_owned(), name(object)?)),
         false => {
