@@ -57,20 +57,23 @@ impl Entry {
 // === impl Additions ===
 
 impl Additions {
-    /// Adds what another has; where both want one place, the first stays, and serves both when they agree.
-    pub(crate) fn merge(&mut self, other: Self) {
+    /// Adds what another has; where both want one place, the first stays, and serves both when they agree. Returns the
+    /// keys of those that had to give way, each with an intent that has its place.
+    pub(crate) fn merge(&mut self, other: Self) -> Vec<(String, Intent)> {
+        let mut lost = Vec::new();
         for (container, entries) in other.env {
-            add_all(self.env.entry(container).or_default(), entries);
+            add_all(self.env.entry(container).or_default(), entries, &mut lost);
         }
         for (container, entries) in other.mounts {
-            add_all(self.mounts.entry(container).or_default(), entries);
+            add_all(self.mounts.entry(container).or_default(), entries, &mut lost);
         }
-        add_all(&mut self.volumes, other.volumes);
-        add_all(&mut self.templates, other.templates);
-        add_all(&mut self.classes, other.classes);
-        add_all(&mut self.pod, other.pod);
+        add_all(&mut self.volumes, other.volumes, &mut lost);
+        add_all(&mut self.templates, other.templates, &mut lost);
+        add_all(&mut self.classes, other.classes, &mut lost);
+        add_all(&mut self.pod, other.pod, &mut lost);
         self.replaced.extend(other.replaced);
         self.claims.extend(other.claims);
+        lost
     }
 
     /// Whether there is nothing to add.
@@ -173,11 +176,11 @@ impl Finder<'_> {
     }
 }
 
-fn add_all(entries: &mut Vec<Entry>, others: Vec<Entry>) {
+fn add_all(entries: &mut Vec<Entry>, others: Vec<Entry>, lost: &mut Vec<(String, Intent)>) {
     for other in others {
         match entries.iter_mut().find(|entry| entry.key == other.key) {
             Some(entry) if entry.value == other.value => entry.intents.extend(other.intents),
-            Some(_) => {}
+            Some(entry) => lost.extend(entry.intents.first().map(|intent| (other.key, intent.clone()))),
             None => entries.push(other),
         }
     }

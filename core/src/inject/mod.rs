@@ -16,7 +16,7 @@ pub use json_patch::PatchOperation;
 pub(crate) use reconcile::{annotate, claim_templates, empties, operations};
 
 use crate::{
-    decide::{Absence, Choice, Decision, Outcome, Plan, Question, Wishes, choose},
+    decide::{Absence, Choice, Decision, Outcome, Plan, Question, Skipped, Wishes, choose},
     discover::{Catalog, Offer},
     inject::{additions::Additions, env::Fitted, profile::Profile, record::Record},
     intent::Intent,
@@ -67,7 +67,11 @@ pub(crate) fn plan(catalog: &Catalog, target: &Target<'_>, before: &Before<'_>) 
         asked.entry(storage).or_insert(None);
     }
     for (intent, wish) in asked {
-        let in_use = before.records().find_map(|record| record.in_use(&intent, &digest));
+        // A record alone proves nothing: what it calls ours must stand there.
+        let in_use = before
+            .records()
+            .find_map(|record| record.in_use(&intent, &digest))
+            .filter(|_| !(before.standing)(&intent).is_empty());
         let withdrawn = before.withdrawn(&intent, &digest);
         let question = Question {
             intent: &intent,
@@ -77,8 +81,13 @@ pub(crate) fn plan(catalog: &Catalog, target: &Target<'_>, before: &Before<'_>) 
             in_use: in_use.as_ref(),
             withdrawn: withdrawn.as_ref().map(|(id, print, reason)| (id, *print, *reason)),
         };
-        let (decision, fitted) = decide_one(catalog, target, before, &question, wish);
-        injection.additions.merge(fitted.additions);
+        let (mut decision, fitted) = decide_one(catalog, target, before, &question, wish);
+        for (variable, other) in injection.additions.merge(fitted.additions) {
+            let skipped = Skipped::new(variable, format!("set for {other}"));
+            if !decision.skipped.contains(&skipped) {
+                decision.skipped.push(skipped);
+            }
+        }
         if !fitted.composed.is_empty() {
             injection.composed.insert(intent.clone(), fitted.composed);
         }

@@ -87,6 +87,9 @@ impl StorageQuestion<'_> {
             let volume =
                 chosen.get(path).cloned().or_else(|| Some(ChosenVolume::of(offer.as_deref()?, size)));
             let Some(volume) = volume else { continue };
+            if volume.kind == "block" && target.workload.generations_overlap() {
+                fitted.notes.push(format!("{path} is block storage: one pod at a time"));
+            }
             match target.place(path) {
                 Place::Taken(reason) => fitted.skipped.push(Skipped::new(path, reason)),
                 Place::Free(empty_dir) => {
