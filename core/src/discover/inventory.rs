@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     Catalog, Labels, NamespaceFacts, Offer, Recipes, declared,
     object::{self, ObjectError},
-    service::ServiceFacts,
+    service::{ServiceFacts, Surroundings},
 };
 use crate::{
     inject::profile::{Profile, Profiles, repository},
@@ -34,6 +34,7 @@ pub struct Inventory {
     recipes: Arc<Recipes>,
     built_in: Profiles,
     services: BTreeMap<String, BTreeMap<String, ServiceFacts>>,
+    config_maps: BTreeMap<String, BTreeMap<String, Labels>>,
     workloads: BTreeMap<String, BTreeMap<ObjectKey, Pods>>,
     offers: BTreeMap<ObjectKey, Vec<Arc<Offer>>>,
     namespaces: HashMap<String, NamespaceFacts>,
@@ -58,6 +59,7 @@ impl Inventory {
             recipes,
             built_in: profiles,
             services: BTreeMap::new(),
+            config_maps: BTreeMap::new(),
             workloads: BTreeMap::new(),
             offers: BTreeMap::new(),
             namespaces: HashMap::new(),
@@ -75,6 +77,7 @@ impl Inventory {
         match (group, text("kind")) {
             ("", "Service") => self.apply_service(object),
             ("", "Namespace") => self.apply_namespace(object),
+            ("", "ConfigMap") => self.apply_config_map(object),
             ("storage.k8s.io", "StorageClass") => {
                 let offer = declared::storage_class(object, &self.recipes)?;
                 let key = ("StorageClass", None, object::name(object)?);
@@ -140,9 +143,28 @@ impl Inventory {
         let pods = Pods { labels: object::labels(template, "labels"), images };
         let workloads = self.workloads.entry(namespace.clone()).or_default();
         workloads.insert((kind, Some(namespace.clone()), name), pods);
+        self.recognise_all(&namespace);
+        Ok(Taken::Known)
+    }
+
+    /// Keeps what recipes read of a ConfigMap, and nothing of any other.
+    fn apply_config_map(&mut self, object: &Value) -> Result<Taken, ObjectError> {
+        let (namespace, name) = object::namespaced_name(object)?;
+        let mut data = object::string_map(object.get("data"));
+        data.retain(|key, _| self.recipes.config_keys().any(|known| known == key));
+        if data.is_empty() {
+            return Ok(Taken::Ignored);
+        }
+        self.config_maps.entry(namespace.clone()).or_default().insert(name, data);
+        self.recognise_all(&namespace);
+        Ok(Taken::Known)
+    }
+
+    /// Looks at a namespace's Services again.
+    fn recognise_all(&mut self, namespace: &str) {
         let services: Vec<ServiceFacts> = self
             .services
-            .get(&namespace)
+            .get(namespace)
             .into_iter()
             .flat_map(|services| services.values().cloned())
             .collect();
@@ -150,7 +172,6 @@ impl Inventory {
             // What is wrong with a Service was told when it came.
             let _ = self.recognise(&service);
         }
-        Ok(Taken::Known)
     }
 
     fn recognise(&mut self, service: &ServiceFacts) -> Result<Taken, ObjectError> {
@@ -163,7 +184,13 @@ impl Inventory {
             .flat_map(|pods| pods.images.iter().cloned())
             .collect();
         let key = ("Service", Some(service.namespace.clone()), service.name.clone());
-        match service.offers(&self.recipes, &images) {
+        let config_maps = self.config_maps.get(&service.namespace);
+        let around = Surroundings {
+            recipes: &self.recipes,
+            images: &images,
+            config_map: &|name| config_maps?.get(name),
+        };
+        match service.offers(&around) {
             Ok(offers) => Ok(self.set_offers(key, offers)),
             Err(error) => {
                 self.set_offers(key, Vec::new());

@@ -48,6 +48,8 @@ pub struct Recipe {
     pub settings: BTreeMap<String, Template>,
     /// How sure we are, and where it was read.
     pub proof: Proof,
+    /// The ConfigMap beside the Service that tells settings.
+    pub(super) config_map: Option<ConfigMapNames>,
     ports: Vec<Port>,
     evidence: Evidence,
     excluded_names: Vec<WildMatch>,
@@ -61,6 +63,16 @@ struct Evidence {
     port_names: Vec<String>,
     port_numbers: Vec<u16>,
     names: Vec<WildMatch>,
+}
+
+/// A ConfigMap of a chart, and which setting stands under which key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConfigMapNames {
+    /// Its name, in which `*` is the Service's.
+    name: String,
+    /// Keys by setting.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// A port that an app should use.
@@ -85,6 +97,7 @@ struct Written {
     exclude: Exclude,
     #[serde(default)]
     provisioners: Vec<String>,
+    config_map: Option<ConfigMapNames>,
     #[serde(default)]
     ports: Vec<Port>,
     #[serde(default)]
@@ -169,6 +182,12 @@ impl Recipes {
             .or_else(|| self.recipes.iter().find(|recipe| recipe.name == intent.as_str()))
     }
 
+    /// The keys of ConfigMaps that any recipe reads.
+    pub(super) fn config_keys(&self) -> impl Iterator<Item = &str> {
+        let maps = self.recipes.iter().filter_map(|recipe| recipe.config_map.as_ref());
+        maps.flat_map(|map| map.settings.values()).map(String::as_str)
+    }
+
     /// The storage recipe of a provisioner: equal, or after a dot (Rook puts its namespace before).
     pub(super) fn by_provisioner(&self, provisioner: &str) -> Option<&Recipe> {
         self.recipes.iter().find(|recipe| {
@@ -218,6 +237,15 @@ fn products(recipes: &[Recipe]) -> BTreeMap<(Intent, String), BTreeMap<String, T
     products
 }
 
+// === impl ConfigMapNames ===
+
+impl ConfigMapNames {
+    /// The ConfigMap's name beside that Service.
+    pub(super) fn beside(&self, service: &str) -> String {
+        self.name.replace('*', service)
+    }
+}
+
 // === impl Recipe ===
 
 impl Recipe {
@@ -260,6 +288,7 @@ impl Recipe {
             hint: written.hint,
             settings: templates,
             proof,
+            config_map: written.config_map,
             ports: written.ports,
             evidence: written.evidence.into(),
             excluded_names: written.exclude.names.iter().map(|glob| WildMatch::new(glob)).collect(),

@@ -29,6 +29,15 @@ pub(super) struct ServiceFacts {
     pub is_headless: bool,
 }
 
+/// What bears on the recognition of a Service.
+pub(super) struct Surroundings<'a> {
+    pub recipes: &'a Recipes,
+    /// The images of the pods behind it.
+    pub images: &'a [String],
+    /// The ConfigMaps beside it, by name.
+    pub config_map: &'a dyn Fn(&str) -> Option<&'a Labels>,
+}
+
 /// One port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ServicePort {
@@ -67,22 +76,23 @@ impl ServiceFacts {
     ///
     /// # Errors
     /// When it is marked as an offer of something that is no intent.
-    pub(super) fn offers(&self, recipes: &Recipes, images: &[String]) -> Result<Vec<Offer>, ObjectError> {
+    pub(super) fn offers(&self, around: &Surroundings<'_>) -> Result<Vec<Offer>, ObjectError> {
+        let (recipes, images) = (around.recipes, around.images);
         if let Some(intent) = self.labels.get(keys::OFFERS) {
             let intent = Intent::parse(intent)
                 .map_err(|error| ObjectError::new(format!("metadata.labels[{}]: {error}", keys::OFFERS)))?;
             let recipe = recipes.fit(&intent, self, images);
-            return Ok(vec![self.marked(intent, recipe, recipes)]);
+            return Ok(vec![self.marked(intent, recipe, around)]);
         }
         let recognised = recipes.recognise(self, images);
-        Ok(recognised.map(|recipe| self.recognised(recipe, recipes)).into_iter().collect())
+        Ok(recognised.map(|recipe| self.recognised(recipe, around)).into_iter().collect())
     }
 
-    fn recognised(&self, recipe: &Recipe, recipes: &Recipes) -> Offer {
-        self.offer(recipe.intent.clone(), Origin::Recognised, Some(recipe), recipes, Settings::default())
+    fn recognised(&self, recipe: &Recipe, around: &Surroundings<'_>) -> Offer {
+        self.offer(recipe.intent.clone(), Origin::Recognised, Some(recipe), around, Settings::default())
     }
 
-    fn marked(&self, intent: Intent, recipe: Option<&Recipe>, recipes: &Recipes) -> Offer {
+    fn marked(&self, intent: Intent, recipe: Option<&Recipe>, around: &Surroundings<'_>) -> Offer {
         let mut problems = Vec::new();
         let mut settings = Settings::default();
         if let Some(text) = self.annotation(keys::SETTINGS) {
@@ -94,7 +104,7 @@ impl ServiceFacts {
         if priority.is_err() {
             problems.push(Problem::new("priority", "expected a whole number"));
         }
-        let mut offer = self.offer(intent, Origin::Marked, recipe, recipes, settings);
+        let mut offer = self.offer(intent, Origin::Marked, recipe, around, settings);
         problems.append(&mut offer.problems);
         Offer { problems, credentials, consumers, priority: priority.unwrap_or(0), ..offer }
     }
@@ -105,7 +115,7 @@ impl ServiceFacts {
         intent: Intent,
         origin: Origin,
         recipe: Option<&Recipe>,
-        recipes: &Recipes,
+        around: &Surroundings<'_>,
         mut settings: Settings,
     ) -> Offer {
         let host = match &self.external_name {
@@ -125,7 +135,16 @@ impl ServiceFacts {
                 settings.set_default("tls", || Fact::Literal(tls.to_owned()));
             }
         }
-        let problems = finish(&mut settings, &intent, recipe, recipes);
+        let mut problems = Vec::new();
+        if let Some(names) = recipe.and_then(|recipe| recipe.config_map.as_ref()) {
+            let config_map = (around.config_map)(&names.beside(&self.name));
+            let told = names.settings.iter().filter(|(setting, _)| settings.get(setting).is_none());
+            let told: Vec<_> = told
+                .filter_map(|(setting, key)| Some((setting.clone(), config_map?.get(key)?.as_str().into())))
+                .collect();
+            add_settings(told, &mut settings, &mut problems);
+        }
+        problems.extend(finish(&mut settings, &intent, recipe, around.recipes));
         Offer {
             intent,
             id: OfferId {
