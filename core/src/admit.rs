@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     decide::{Decision, Outcome, Plan, ProfileChoice, Wishes, is_users},
-    deliver::{ClaimToMake, Delivery, SecretToMake, claim_name, secret_name},
+    deliver::{ClaimToMake, ConfigMapToMake, Delivery, SecretToMake, claim_name, secret_name},
     discover::{Catalog, NamespaceLabel},
     inject::{
         self, Before, Injection, PatchOperation, Target,
@@ -353,7 +353,7 @@ impl<'a> Versions<'a> {
             let outcome = Outcome::Kept { offer: offer.clone(), reason: String::new() };
             plan.decisions.insert(intent.clone(), Decision::new(false, outcome));
         }
-        let injection = Injection { plan, additions, composed: BTreeMap::new() };
+        let injection = Injection { plan, additions, ..Injection::default() };
         let record = self.sealed(&base, &stored.wishes, &injection);
         let status = request.old.and_then(|old| Workload::read(old).ok().flatten());
         let status = status.and_then(|old| old.own_annotation(keys::STATUS).map(str::to_owned));
@@ -455,6 +455,13 @@ fn delivery(target: &Target<'_>, injection: &Injection) -> Delivery {
                 composed.map(|(key, template)| (key.clone(), template.source().to_owned())).collect();
             let secret = SecretToMake { intent: intent.clone(), offer: offer.id.clone(), composed };
             delivery.secrets.insert(name, secret);
+        }
+    }
+    for volume in &additions.volumes {
+        let name = volume.value.pointer("/configMap/name").and_then(Value::as_str).unwrap_or_default();
+        if let Some((key, text)) = injection.config_maps.get(name) {
+            let config_map = ConfigMapToMake { key: key.clone(), text: text.clone() };
+            delivery.config_maps.insert(name.to_owned(), config_map);
         }
     }
     if target.workload.kind == Kind::Deployment {

@@ -123,7 +123,7 @@ fn headline(intent: &Intent, decision: &Decision, width: usize) -> String {
 fn profile_note(catalog: &Catalog, profile: Option<&str>, intent: &Intent) -> Option<String> {
     let mapping = catalog.profiles().get(profile?)?.intents.get(intent)?;
     match &mapping.takes {
-        Takes::Env(env) => env.note.clone(),
+        Takes::Mapped(env) => env.note.clone(),
         Takes::Unsupported(_) => None,
     }
 }

@@ -19,6 +19,8 @@ use crate::{
 pub struct Delivery {
     /// Secrets by name.
     pub secrets: BTreeMap<String, SecretToMake>,
+    /// ConfigMaps by name.
+    pub config_maps: BTreeMap<String, ConfigMapToMake>,
     /// Claims by name.
     pub claims: BTreeMap<String, ClaimToMake>,
 }
@@ -32,6 +34,15 @@ pub struct SecretToMake {
     pub offer: OfferId,
     /// Keys that are made of several settings, as templates.
     pub composed: BTreeMap<String, String>,
+}
+
+/// A configuration file of an app: its name tells its content, so it never changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigMapToMake {
+    /// Its only key: the name of the file.
+    pub key: String,
+    /// The file's text.
+    pub text: String,
 }
 
 /// A claim for one data path of one Deployment.
@@ -53,6 +64,11 @@ pub fn secret_name(intent: &Intent, offer: &OfferId) -> String {
     bounded(&stem, &hex(&["secret", intent.as_str(), &offer.key()], 6))
 }
 
+/// `opportune-<app>-<6 hex of app, path and text>`: another content has another name, so that pods are made anew.
+pub fn config_map_name(app: &str, path: &str, text: &str) -> String {
+    bounded(&format!("opportune-{app}"), &hex(&["file", app, path, text], 6))
+}
+
 /// `<workload>-<slug of the path>-<6 hex of kind, name and path>`
 pub fn claim_name(kind: Kind, workload: &str, path: &str) -> String {
     bounded(&format!("{workload}-{}", slug(path)), &hex(&[kind.name(), workload, path], 6))
@@ -65,7 +81,9 @@ impl Delivery {
     pub fn objects(&self, namespace: &str) -> Vec<Value> {
         let secrets = self.secrets.iter().map(|(name, secret)| secret.object(namespace, name));
         let claims = self.claims.iter().map(|(name, claim)| claim.object(namespace, name));
-        secrets.chain(claims).collect()
+        let config_maps =
+            self.config_maps.iter().map(|(name, config_map)| config_map.object(namespace, name));
+        secrets.chain(config_maps).chain(claims).collect()
     }
 }
 
@@ -83,6 +101,20 @@ impl SecretToMake {
                 "annotations": {keys::OFFER: self.offer.to_string()},
             },
             "type": format!("servicebinding.io/{}", self.intent),
+        })
+    }
+}
+
+// === impl ConfigMapToMake ===
+
+impl ConfigMapToMake {
+    fn object(&self, namespace: &str, name: &str) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": namespace, "labels": {keys::MANAGED_BY: "opportune"}},
+            "immutable": true,
+            "data": {&self.key: self.text},
         })
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{
     Target,
     additions::{Additions, Entry},
-    profile::{EnvMapping, Takes, Variable},
+    profile::{Mapped, Takes, Variable},
 };
 use crate::{
     decide::{Absence, Skipped},
@@ -15,7 +15,7 @@ use crate::{
     intent::{Intent, Known},
     name::{self, hex},
     settings::Fact,
-    template::{Part, Template, references},
+    template::{Part, Placeholder, Template, references},
     workload::{Container, text},
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct Fitted {
     pub notes: Vec<String>,
     /// Keys of the delivered Secret that are made of several settings.
     pub composed: BTreeMap<String, Template>,
+    /// ConfigMaps to make: by name, the one key of each and its text.
+    pub config_maps: BTreeMap<String, (String, String)>,
 }
 
 /// Where a variable's value comes from.
@@ -120,7 +122,7 @@ fn variables(
     }
     let mapping = target.profile.and_then(|profile| profile.intents.get(intent));
     match mapping.map(|mapping| &mapping.takes) {
-        Some(Takes::Env(mapping)) => {
+        Some(Takes::Mapped(mapping)) => {
             check(target, intent, offer, mapping, is_required)?;
             if mapping.first_boot_only {
                 fitted.notes.push("first boot only".into());
@@ -144,7 +146,7 @@ fn check(
     target: &Target<'_>,
     intent: &Intent,
     offer: &Offer,
-    mapping: &EnvMapping,
+    mapping: &Mapped,
     is_required: bool,
 ) -> Result<(), Absence> {
     if mapping.replaces_login && !is_required {
@@ -219,7 +221,7 @@ fn source(
             None => return Ok(None),
         }
     }
-    check_unencoded(template, &facts)?;
+    check_unencoded(template, &facts, template.single().is_none())?;
     if !facts.iter().any(Fact::is_secret) {
         return Ok(Some(Source::Value(fill(template, &facts))));
     }
@@ -235,8 +237,8 @@ fn source(
 
 /// An unencoded value in a composed template must be harmless in any language. (A credential is checked when the
 /// controller composes it.)
-fn check_unencoded(template: &Template, facts: &[Fact]) -> Result<(), Absence> {
-    if template.single().is_some() {
+pub(super) fn check_unencoded(template: &Template, facts: &[Fact], is_composed: bool) -> Result<(), Absence> {
+    if !is_composed {
         return Ok(());
     }
     for (placeholder, fact) in template.placeholders().zip(facts) {
@@ -260,12 +262,16 @@ fn fill(template: &Template, facts: &[Fact]) -> String {
             }
             Part::Setting(placeholder) => {
                 let value = facts.next().and_then(Fact::literal).unwrap_or_default();
-                let encoded = placeholder.encoding.map_or_else(|| value.to_owned(), |e| e.encode(value));
-                out.push_str(&escape_dollars(&encoded));
+                out.push_str(&escape_dollars(&encoded(placeholder, value)));
             }
         }
     }
     out
+}
+
+/// A value as its placeholder wants it written.
+pub(super) fn encoded(placeholder: &Placeholder, value: &str) -> String {
+    placeholder.encoding.map_or_else(|| value.to_owned(), |encoding| encoding.encode(value))
 }
 
 fn escape_dollars(text: &str) -> String {
@@ -338,7 +344,7 @@ impl Target<'_> {
         (!name.is_empty()).then(|| name.to_owned())
     }
 
-    fn app(&self) -> String {
+    pub(super) fn app(&self) -> String {
         self.profile.map_or_else(|| "the app".to_owned(), |profile| profile.name.clone())
     }
 }

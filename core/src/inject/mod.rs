@@ -2,6 +2,7 @@
 //!
 //! It only adds; what it takes out is what the object's own record describes and the object still holds as it was written.
 pub(crate) mod additions;
+mod config_file;
 pub(crate) mod env;
 mod files;
 mod patch;
@@ -18,7 +19,12 @@ pub(crate) use reconcile::{annotate, claim_templates, empties, operations};
 use crate::{
     decide::{Absence, Choice, Decision, Outcome, Plan, Question, Skipped, Wishes, choose},
     discover::{Catalog, Offer},
-    inject::{additions::Additions, env::Fitted, profile::Profile, record::Record},
+    inject::{
+        additions::Additions,
+        env::Fitted,
+        profile::{Profile, Takes},
+        record::Record,
+    },
     intent::Intent,
     template::Template,
     workload::{Container, Kind, Workload},
@@ -52,6 +58,8 @@ pub(crate) struct Injection {
     pub additions: Additions,
     /// The keys of delivered Secrets that are composed, by intent.
     pub composed: BTreeMap<Intent, BTreeMap<String, Template>>,
+    /// ConfigMaps to make: by name, the one key of each and its text.
+    pub config_maps: BTreeMap<String, (String, String)>,
 }
 
 /// Decides on every wish, and fits what is found to the workload.
@@ -88,6 +96,7 @@ pub(crate) fn plan(catalog: &Catalog, target: &Target<'_>, before: &Before<'_>) 
                 decision.skipped.push(skipped);
             }
         }
+        injection.config_maps.extend(fitted.config_maps);
         if !fitted.composed.is_empty() {
             injection.composed.insert(intent.clone(), fitted.composed);
         }
@@ -131,7 +140,7 @@ fn decide_one(
     if matches!(decision.outcome, Outcome::Kept { .. }) && !intent.is_storage() {
         return (decision, Fitted { additions: (before.standing)(intent), ..Fitted::default() });
     }
-    if before.is_delivery_away && needs_delivery(target, &fitted) && !before.has(intent, &fitted.additions) {
+    if before.is_delivery_away && needs_delivery(&fitted) && !before.has(intent, &fitted.additions) {
         let standing = (before.standing)(intent);
         decision.skipped.clear();
         decision.notes.clear();
@@ -157,12 +166,10 @@ fn fit(
 ) -> (Decision, Fitted) {
     let outcome = match choose(catalog, question, &[&|_: &Offer| true]) {
         Choice::Use(offer) => match env::fit(target, question.intent, &offer, is_required) {
-            Ok(mut fitted) => {
-                if target.wishes.files {
-                    files::add(target, question.intent, &offer, &mut fitted);
-                }
-                return (Decision::new(is_required, Outcome::Bound(offer)), fitted);
-            }
+            Ok(fitted) => match with_files(target, question.intent, &offer, fitted) {
+                Ok(fitted) => return (Decision::new(is_required, Outcome::Bound(offer)), fitted),
+                Err(absence) => Outcome::Absent(absence),
+            },
             Err(absence) => Outcome::Absent(absence),
         },
         Choice::Not(outcome) => outcome,
@@ -170,12 +177,29 @@ fn fit(
     (Decision::new(is_required, outcome), Fitted::default())
 }
 
+/// Adds what comes as files: the app's own configuration, and the settings themselves where the workload asks for it.
+fn with_files(
+    target: &Target<'_>,
+    intent: &Intent,
+    offer: &Offer,
+    mut fitted: Fitted,
+) -> Result<Fitted, Absence> {
+    let mapping = target.profile.and_then(|profile| profile.intents.get(intent));
+    let has_own = target.wishes.env.contains_key(intent);
+    if let (Some(Takes::Mapped(mapped)), false) = (mapping.map(|mapping| &mapping.takes), has_own) {
+        config_file::add(target, intent, offer, &mapped.files, &mut fitted)?;
+    }
+    if target.wishes.files {
+        files::add(target, intent, offer, &mut fitted);
+    }
+    Ok(fitted)
+}
+
 /// Whether a controller has to make something before the pods can start.
-fn needs_delivery(target: &Target<'_>, fitted: &Fitted) -> bool {
-    let has_claims = target.workload.kind == Kind::Deployment && !fitted.additions.claims.is_empty();
+fn needs_delivery(fitted: &Fitted) -> bool {
     let has_secret = fitted.additions.env.values().flatten().any(|entry| env::has_secret(&entry.value));
-    let has_files = fitted.additions.volumes.iter().any(|entry| entry.value.get("secret").is_some());
-    has_claims || has_secret || has_files
+    let has_files = fitted.additions.volumes.iter().any(|entry| is_delivered(&entry.value));
+    has_secret || has_files
 }
 
 // === impl Before ===
@@ -214,5 +238,6 @@ impl Before<'_> {
 
 /// Whether an entry points at something that a controller makes.
 fn is_delivered(entry: &serde_json::Value) -> bool {
-    env::has_secret(entry) || entry.get("secret").is_some() || entry.get("persistentVolumeClaim").is_some()
+    let sources = ["secret", "configMap", "persistentVolumeClaim"];
+    env::has_secret(entry) || sources.iter().any(|source| entry.get(source).is_some())
 }
