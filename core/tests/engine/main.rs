@@ -1,0 +1,12 @@
+//! The engine against its contract: a cluster's objects and one workload in, a patch, a plan and warnings out.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic, in its helpers too, and its name is its documentation"
+)]
+mod injection;
+mod merge;
+mod world;
