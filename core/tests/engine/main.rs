@@ -9,4 +9,5 @@
 )]
 mod injection;
 mod merge;
+mod updates;
 mod world;
