@@ -9,5 +9,7 @@
 )]
 mod injection;
 mod merge;
+mod stateful;
+mod storage;
 mod updates;
 mod world;
