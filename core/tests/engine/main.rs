@@ -7,8 +7,10 @@
     clippy::indexing_slicing,
     reason = "a test may panic, in its helpers too, and its name is its documentation"
 )]
+mod generate;
 mod injection;
 mod merge;
+mod properties;
 mod stateful;
 mod storage;
 mod updates;

@@ -1,0 +1,214 @@
+//! What holds for every workload, every cluster and every set of wishes.
+use std::collections::BTreeSet;
+
+use opportune_core::{
+    admit::{AdmissionResult, Options, Request, admit, take_out},
+    review::answer,
+};
+use proptest::{collection::vec, option, prelude::*};
+use serde_json::{Value, json};
+
+use crate::{generate::*, world::*};
+
+// === comparisons ===
+
+/// Whether everything of `part` is in `whole`: maps by key, lists in order, and only our own annotations may differ.
+fn is_within(part: &Value, whole: &Value) -> bool {
+    match (part, whole) {
+        (Value::Object(part), Value::Object(whole)) => part.iter().all(|(key, value)| {
+            let replaced = key == "emptyDir" && whole.contains_key("persistentVolumeClaim");
+            replaced || whole.get(key).is_some_and(|other| is_within(value, other))
+        }),
+        (Value::Array(part), Value::Array(whole)) => {
+            part.len() <= whole.len() && part.iter().zip(whole).all(|(a, b)| is_within(a, b))
+        }
+        (Value::Null, _) => true,
+        (part, whole) => part == whole,
+    }
+}
+
+/// Everything, with lists as sets.
+fn as_sets(value: &Value) -> Value {
+    match value {
+        Value::Array(list) => {
+            let mut list: Vec<Value> = list.iter().map(as_sets).collect();
+            list.sort_by_key(Value::to_string);
+            Value::Array(list)
+        }
+        Value::Object(map) => {
+            let sorted: std::collections::BTreeMap<_, _> =
+                map.iter().map(|(k, v)| (k.clone(), as_sets(v))).collect();
+            sorted.into_iter().collect()
+        }
+        other => other.clone(),
+    }
+}
+
+fn after(object: &Value, world: &World) -> Value {
+    admitted(object, None, &world.catalog(), &Options::default()).0
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_result_holds_all_of_the_input_and_unknown_fields(object in workload(), world in world()) {
+        let result = after(&object, &world);
+        prop_assert!(is_within(&object, &result), "{object:#}\n{result:#}");
+    }
+
+    #[test]
+    fn injecting_twice_is_injecting_once(object in workload(), world in world()) {
+        let once = after(&object, &world);
+        let twice = after(&once, &world);
+        prop_assert_eq!(serde_json::to_string(&once).unwrap(), serde_json::to_string(&twice).unwrap());
+        let updated = admitted(&once, Some(&once), &world.catalog(), &Options::default()).0;
+        prop_assert_eq!(serde_json::to_string(&once).unwrap(), serde_json::to_string(&updated).unwrap());
+    }
+
+    #[test]
+    fn reinvocation_on_an_update_changes_nothing_more(object in workload(), was in workload(), world in world()) {
+        let catalog = world.catalog();
+        let stored = after(&with(was, "/kind", object["kind"].clone()), &world);
+
+        let once = admitted(&object, Some(&stored), &catalog, &Options::default()).0;
+        let twice = admitted(&once, Some(&stored), &catalog, &Options::default()).0;
+        prop_assert_eq!(serde_json::to_string(&once).unwrap(), serde_json::to_string(&twice).unwrap());
+    }
+
+    #[test]
+    fn taking_out_gives_the_input_back(object in workload(), world in world()) {
+        let result = after(&object, &world);
+        prop_assert_eq!(&taken_out(&result), &object);
+    }
+
+    #[test]
+    fn the_order_in_which_offers_come_does_not_matter(object in workload(), order in Just(World::full().0).prop_shuffle()) {
+        let shuffled = after(&object, &World(order));
+        prop_assert_eq!(
+            serde_json::to_string(&shuffled).unwrap(),
+            serde_json::to_string(&after(&object, &World::full())).unwrap()
+        );
+    }
+
+    #[test]
+    fn the_order_of_list_entries_does_not_matter(object in workload(), world in world()) {
+        let mut turned = object.clone();
+        // Of two apps in one pod one gives the profile: the contract doesn't say which.
+        let containers = object["spec"]["template"]["spec"]["containers"].as_array().unwrap();
+        let images: BTreeSet<_> = containers.iter().filter_map(|c| c["image"].as_str()).collect();
+        let lists = if images.len() > 1 { &["volumes"][..] } else { &["containers", "volumes"] };
+        for list in lists {
+            turned["spec"]["template"]["spec"][list].as_array_mut().unwrap().reverse();
+        }
+        for container in turned["spec"]["template"]["spec"]["containers"].as_array_mut().unwrap() {
+            for list in ["env", "volumeMounts"] {
+                if let Some(Value::Array(list)) = container.get_mut(list) {
+                    list.reverse();
+                }
+            }
+        }
+        let (straight, turned) = (after(&object, &world), after(&turned, &world));
+        prop_assert_eq!(as_sets(&straight), as_sets(&turned));
+    }
+
+    #[test]
+    fn a_sidecar_injector_before_or_after_ours_gives_the_same(object in workload(), world in world()) {
+        // As Istio's: a proxy and an init container of its own images, and its volumes. Its containers are not asked for.
+        let object = asking(object, &[("containers", "app")]);
+        let sidecar = |object: Value| {
+            let at = object["spec"]["template"]["spec"]["containers"].as_array().unwrap().len();
+            let proxy = json!({"name": "proxy", "image": "istio/proxyv2", "volumeMounts": [{"name": "envoy", "mountPath": "/etc/envoy"}]});
+            let object = with(object, &format!("/spec/template/spec/containers/{at}"), proxy);
+            with(object, "/spec/template/spec/volumes/-", json!({"name": "envoy", "emptyDir": {}}))
+        };
+        let first = after(&sidecar(object.clone()), &world);
+        let last = after(&sidecar(after(&object, &world)), &world);
+        prop_assert_eq!(as_sets(&first), as_sets(&last));
+    }
+
+    #[test]
+    fn no_name_stands_twice(object in workload(), world in world()) {
+        let result = after(&object, &world);
+        let all = |list: &str| pod(&result)[list].as_array().cloned().unwrap_or_default();
+        let lists = [all("containers"), all("initContainers")].concat();
+        let keyed = lists.iter().flat_map(|c| [(&c["env"], "name"), (&c["volumeMounts"], "mountPath")]);
+        for (list, by) in keyed.chain([(&pod(&result)["volumes"], "name")]) {
+            let names: Vec<String> = list.as_array().into_iter().flatten().map(|e| e[by].to_string()).collect();
+            let distinct: BTreeSet<_> = names.iter().collect();
+            prop_assert_eq!(distinct.len(), names.len(), "{:?}", names);
+        }
+    }
+
+    #[test]
+    fn every_mount_has_its_volume(object in workload(), world in world()) {
+        let result = after(&object, &world);
+        let known = |name: &Value| {
+            let volumes = pod(&result)["volumes"].as_array().into_iter().flatten();
+            let templates = result["spec"]["volumeClaimTemplates"].as_array().into_iter().flatten();
+            volumes.map(|v| &v["name"]).chain(templates.map(|t| &t["metadata"]["name"])).any(|other| other == name)
+        };
+        for container in pod(&result)["containers"].as_array().unwrap() {
+            for mount in container["volumeMounts"].as_array().into_iter().flatten() {
+                prop_assert!(known(&mount["name"]), "{mount} in {result:#}");
+            }
+        }
+    }
+
+    #[test]
+    fn any_json_is_never_denied_and_its_patch_applies(object in damaged(), old in option::of(damaged())) {
+        let catalog = World::full().catalog();
+        let (result, verdict) = admitted(&object, old.as_ref(), &catalog, &Options::default());
+        prop_assert!(!matches!(verdict.result, AdmissionResult::Denied(_)));
+        if let AdmissionResult::FailedOpen(_) = verdict.result && old.is_none() {
+            prop_assert_eq!(&result, &object);
+        }
+        let _ = take_out(&object);
+    }
+
+    #[test]
+    fn a_damaged_object_that_is_injected_can_be_taken_out_again(object in damaged()) {
+        // What no server and no file holds, metadata that is none, may come back as an empty map.
+        prop_assume!(object["metadata"].is_object());
+        let object = without(object, INJECTED);
+        let (result, verdict) = admitted(&object, None, &World::full().catalog(), &Options::default());
+        if verdict.result == AdmissionResult::Patched {
+            prop_assert_eq!(taken_out(&result), object);
+        }
+    }
+
+    #[test]
+    fn any_json_with_any_old_object_never_panics(object in any_json(), old in any_json()) {
+        let catalog = World::full().catalog();
+        admit(&Request { namespace: "blog", object: &object, old: Some(&old) }, &catalog, &Options::default());
+        let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {"uid": "1", "operation": "UPDATE", "namespace": "blog", "object": object, "oldObject": old}});
+        let body = answer(&serde_json::to_vec(&review).unwrap(), &catalog, &Options::default());
+        if let Ok(body) = body {
+            let body: Value = serde_json::from_slice(&body.body).unwrap();
+            prop_assert_eq!(&body["response"]["allowed"], &json!(true));
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_answered_or_refused_with_a_line(bytes in vec(any::<u8>(), 0..200)) {
+        if let Err(refused) = answer(&bytes, &World::empty().catalog(), &Options::default()) {
+            prop_assert!(!refused.reason.is_empty() && !refused.reason.chars().any(char::is_control));
+        }
+    }
+
+    #[test]
+    fn any_object_is_taken_or_refused_by_the_inventory(object in any_json(), kind in 0..5_usize) {
+        let kinds = ["v1/Service", "v1/Namespace", "storage.k8s.io/v1/StorageClass",
+            "opportune.libre.sh/v1alpha1/ServiceOffer", "opportune.libre.sh/v1alpha1/AppProfile"];
+        let (version, kind) = kinds[kind].rsplit_once('/').unwrap();
+        let mut object = object;
+        if let Some(map) = object.as_object_mut() {
+            map.insert("apiVersion".into(), json!(version));
+            map.insert("kind".into(), json!(kind));
+        }
+        let mut inventory = inventory();
+        let _ = inventory.apply(&object);
+        inventory.snapshot();
+    }
+}
