@@ -11,6 +11,7 @@ mod generate;
 mod injection;
 mod merge;
 mod properties;
+mod reviews;
 mod stateful;
 mod storage;
 mod updates;
