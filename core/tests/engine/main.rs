@@ -7,6 +7,8 @@
     clippy::indexing_slicing,
     reason = "a test may panic, in its helpers too, and its name is its documentation"
 )]
+mod decision;
+mod discovery;
 mod generate;
 mod injection;
 mod merge;
