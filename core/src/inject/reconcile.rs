@@ -263,44 +263,57 @@ impl Change<'_> {
         if self.owns(slot, entry) { Owner::Ours } else { Owner::User }
     }
 
-    /// Apply merges by name: the user's `valueFrom` may stand beside our `value`, and the other way round.
+    /// Apply merges by name: the user's `valueFrom` may stand beside our `value` and the other way round, or two sources
+    /// in one `valueFrom`.
     fn owner_of_variable(&self, slot: &str, entry: &Value) -> Owner {
-        self.owner_of_merged(slot, entry, &["value", "valueFrom"])
+        let owner = self.owner_of_merged(slot, entry, &|field| ["value", "valueFrom"].contains(&field));
+        let Some(sources) = entry.get("valueFrom").and_then(Value::as_object).filter(|map| map.len() > 1)
+        else {
+            return owner;
+        };
+        if owner != Owner::User {
+            return owner;
+        }
+        let with = |sources: Map<String, Value>| {
+            let mut entry = entry.clone();
+            if let Some(map) = entry.as_object_mut() {
+                map.insert("valueFrom".into(), Value::Object(sources));
+            }
+            entry
+        };
+        let part = |keep: &dyn Fn(&str) -> bool| {
+            with(
+                sources
+                    .iter()
+                    .filter(|(key, _)| keep(key))
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect(),
+            )
+        };
+        let ours = sources.keys().find(|source| self.owns(slot, &part(&|key| key == *source)));
+        ours.map_or(Owner::User, |ours| Owner::Both(part(&|key| key != ours)))
     }
 
     /// Likewise the user's `emptyDir` beside our claim.
     fn owner_of_volume(&self, slot: &str, entry: &Value) -> Owner {
-        let sources: Vec<&str> = entry
-            .as_object()
-            .into_iter()
-            .flat_map(Map::keys)
-            .map(String::as_str)
-            .filter(|k| *k != "name")
-            .collect();
-        self.owner_of_merged(slot, entry, &sources)
+        self.owner_of_merged(slot, entry, &|field| field != "name")
     }
 
-    fn owner_of_merged(&self, slot: &str, entry: &Value, alternatives: &[&str]) -> Owner {
+    /// Whose an entry is that may hold several of what can only stand there alone.
+    fn owner_of_merged(&self, slot: &str, entry: &Value, is_alternative: &dyn Fn(&str) -> bool) -> Owner {
         if self.owns(slot, entry) {
             return Owner::Ours;
         }
         let Some(map) = entry.as_object() else { return Owner::User };
-        let present: Vec<&&str> = alternatives.iter().filter(|field| map.contains_key(**field)).collect();
-        if present.len() < 2 {
-            return Owner::User;
+        let part = |keep: &dyn Fn(&str) -> bool| {
+            Value::Object(map.iter().filter(|(k, _)| keep(k)).map(|(k, v)| (k.clone(), v.clone())).collect())
+        };
+        let alternatives: Vec<&String> = map.keys().filter(|field| is_alternative(field)).collect();
+        let is_ours = |ours: &str| self.owns(slot, &part(&|key| key == ours || !is_alternative(key)));
+        match alternatives.iter().find(|field| alternatives.len() > 1 && is_ours(field)) {
+            Some(ours) => Owner::Both(part(&|key| key != ours.as_str())),
+            None => Owner::User,
         }
-        for ours in &present {
-            let is_ours = |key: &str| key == **ours || !alternatives.contains(&key);
-            let part = |keep: &dyn Fn(&str) -> bool| {
-                Value::Object(
-                    map.iter().filter(|(k, _)| keep(k)).map(|(k, v)| (k.clone(), v.clone())).collect(),
-                )
-            };
-            if self.owns(slot, &part(&is_ours)) {
-                return Owner::Both(part(&|key| key != **ours));
-            }
-        }
-        Owner::User
     }
 
     fn security_context(&mut self, wanted: &[Entry]) {

@@ -136,7 +136,7 @@ impl Record {
 
     /// Whether there is anything to remember.
     pub fn is_empty(&self) -> bool {
-        self.added.values().all(BTreeMap::is_empty) && self.withdrawn.is_empty()
+        self.added.values().all(BTreeMap::is_empty) && self.withdrawn.is_empty() && self.empty.is_empty()
     }
 
     /// Whether we wrote `value` at `slot`, now or in a remembered past.

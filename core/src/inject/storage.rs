@@ -245,11 +245,12 @@ impl Target<'_> {
                 false => Place::Taken("mounted by the workload"),
             };
         }
-        let nests = |other: &str| {
+        let nests = |mount: &&Value| {
             let below = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'));
-            !other.is_empty() && (below(other, path) || below(path, other))
+            let other = own(mount);
+            !text(mount, "mountPath").is_empty() && (below(&other, path) || below(path, &other))
         };
-        match here.iter().any(|mount| nests(&own(mount))) {
+        match here.iter().any(nests) {
             true => Place::Taken("above or below a mount of the workload"),
             false => Place::Free(None),
         }
