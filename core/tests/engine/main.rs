@@ -7,6 +7,7 @@
     clippy::indexing_slicing,
     reason = "a test may panic, in its helpers too, and its name is its documentation"
 )]
+mod claims;
 mod decision;
 mod discovery;
 mod generate;
@@ -14,6 +15,7 @@ mod injection;
 mod merge;
 mod properties;
 mod reviews;
+mod security;
 mod stateful;
 mod storage;
 mod updates;

@@ -3,21 +3,21 @@ use opportune_core::admit::{DeliveryState, Options};
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::{merge::apply, world::*};
+use crate::world::*;
 
 const MOUNTS: &str = "/spec/template/spec/containers/0/volumeMounts";
 const VOLUMES: &str = "/spec/template/spec/volumes";
 const CLAIM_AT: &str = "/persistentVolumeClaim/claimName";
 
-fn keeping(paths: &str) -> Value {
+pub fn keeping(paths: &str) -> Value {
     asking(deployment("example.org/unknown:1"), &[("wants", "storage"), ("storage", paths)])
 }
 
-fn mounted(object: Value, mounts: Value, volumes: Value) -> Value {
+pub fn mounted(object: Value, mounts: Value, volumes: Value) -> Value {
     with(with(object, MOUNTS, mounts), VOLUMES, volumes)
 }
 
-fn shared() -> World {
+pub fn shared() -> World {
     World::empty().and(shared_storage())
 }
 
@@ -26,7 +26,7 @@ fn block() -> World {
 }
 
 /// The claim that is mounted at a path of container `app`.
-fn claim_at<'a>(object: &'a Value, path: &str) -> Option<&'a str> {
+pub fn claim_at<'a>(object: &'a Value, path: &str) -> Option<&'a str> {
     volume_at(object, path)?.pointer(CLAIM_AT)?.as_str()
 }
 
@@ -319,69 +319,4 @@ fn a_group_or_policy_of_the_user_stays() {
 fn without_a_volume_of_ours_no_group_is_added() {
     let after = inject(&grafana(), &World::empty().catalog());
     assert_eq!(pod(&after).get("securityContext"), None);
-}
-
-// === updates ===
-
-fn replaced() -> (Value, Value) {
-    let object = mounted(
-        keeping("/data=1Gi"),
-        json!([{"name": "data", "mountPath": "/data"}]),
-        json!([{"name": "data", "emptyDir": {}}]),
-    );
-    let stored = inject(&object, &shared().catalog());
-    (object, stored)
-}
-
-#[test]
-fn the_users_empty_dir_beside_our_claim_is_cleaned_up() {
-    let (manifest, stored) = replaced();
-    let merged = apply(&stored, &manifest, &manifest);
-    assert!(pod(&merged)["volumes"][0].get("emptyDir").is_some());
-    assert_eq!(update(&merged, &stored, &shared().catalog()), stored);
-}
-
-#[test]
-fn another_volume_of_the_user_beside_our_claim_drops_ours() {
-    let (manifest, stored) = replaced();
-    let user = json!([{"name": "data", "nfs": {"server": "nas", "path": "/srv"}}]);
-    let merged = apply(&stored, &manifest, &with(manifest.clone(), VOLUMES, user.clone()));
-    let after = update(&merged, &stored, &shared().catalog());
-    assert_eq!(after.pointer(VOLUMES), Some(&user));
-}
-
-#[test]
-fn the_users_empty_dir_beside_our_claim_comes_back_when_the_wish_goes() {
-    let (manifest, stored) = replaced();
-    let without_wish = without(manifest.clone(), "/spec/template/metadata/annotations");
-    let merged = apply(&stored, &manifest, &without_wish);
-    let after = update(&merged, &stored, &shared().catalog());
-    let volume = &pod(&after)["volumes"][0];
-    assert_eq!(volume.as_object().unwrap().len(), 2, "one name and one source: {volume}");
-}
-
-#[test]
-fn replacing_with_the_manifest_keeps_the_claim() {
-    let (manifest, stored) = replaced();
-    assert_eq!(update(&manifest, &stored, &shared().catalog()), stored);
-    // Even where its class is gone: an app must not start on an empty disk.
-    let after = update(&manifest, &stored, &World::empty().catalog());
-    assert_eq!(claims(&after), claims(&stored), "{}", status(&after));
-}
-
-#[test]
-fn taking_out_brings_the_empty_dir_back_as_it_was() {
-    let object = mounted(
-        keeping("/data=1Gi"),
-        json!([{"name": "data", "mountPath": "/data", "readOnly": false, "newField": 1}]),
-        json!([{"name": "data", "emptyDir": {"sizeLimit": "5Gi"}}]),
-    );
-    assert_eq!(taken_out(&inject(&object, &shared().catalog())), object);
-}
-
-#[test]
-fn a_read_only_mount_of_the_users_empty_dir_is_not_forgotten() {
-    let mounts = json!([{"name": "data", "mountPath": "/data", "readOnly": true}]);
-    let object = mounted(keeping("/data=1Gi"), mounts.clone(), json!([{"name": "data", "emptyDir": {}}]));
-    assert_eq!(inject(&object, &shared().catalog()).pointer(MOUNTS), Some(&mounts));
 }
