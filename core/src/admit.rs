@@ -154,14 +154,21 @@ impl Options {
 /// assert_eq!(verdict.result, AdmissionResult::Ignored);
 /// ```
 pub fn admit(request: &Request<'_>, catalog: &Catalog, options: &Options) -> Verdict {
-    if Kind::of(request.object).is_none() || !options.is_on(catalog, request.namespace) {
+    if Kind::of(request.object).is_none() {
         return Verdict::default();
     }
+    let is_on = options.is_on(catalog, request.namespace);
     let mut warnings = Vec::new();
     let versions = match Versions::read(request, &mut warnings) {
         Ok(versions) => versions,
+        Err(_) if !is_on => return Verdict::default(),
         Err(failure) => return Verdict::failed(failure, Vec::new(), warnings),
     };
+    if !is_on {
+        // A StatefulSet that has templates of ours could otherwise never be applied again.
+        let templates = versions.templates();
+        return if templates.is_empty() { Verdict::default() } else { Verdict::of(templates, Vec::new()) };
+    }
     if versions.is_same() {
         return Verdict::of(versions.restored(), warnings);
     }

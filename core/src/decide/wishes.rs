@@ -258,10 +258,11 @@ fn env(value: &str, intent: &Intent) -> Parsed<Vec<(String, Template)>> {
         let fail = |reason: String| format!("line {}: {reason}", number + 1);
         let (name, template) = line
             .split_once('=')
-            .ok_or_else(|| fail(format!("`{}` has no `=`: expected NAME=template", shown(line))))?;
+            // Not repeated: somebody may have written a password into it.
+            .ok_or_else(|| fail("no `=` in it: expected NAME=template".into()))?;
         let (name, template) = (name.trim_end(), template.trim_start());
         if !is_env_name(name) {
-            return Err(fail(format!("`{}` can't name a variable", shown(name))));
+            return Err(fail("what stands before `=` can't name a variable".into()));
         }
         if lines.iter().any(|(other, _)| other == name) {
             return Err(fail(format!("{name} is set twice")));
@@ -354,8 +355,8 @@ mod tests {
     #[case("profile", "a b", "not the name of a profile")]
     #[case("containers", " ", "names no container")]
     #[case("containers", "a/b", "not the name of a container")]
-    #[case("env.ldap", "HOST", "line 1: `HOST` has no `=`")]
-    #[case("env.ldap", "A=1\n9=[[ldap.host]]", "line 2: `9` can't name a variable")]
+    #[case("env.ldap", "HOST", "line 1: no `=` in it")]
+    #[case("env.ldap", "A=1\n9=[[ldap.host]]", "line 2: what stands before `=` can't name")]
     #[case("env.ldap", "A=1\nA=2", "line 2: A is set twice")]
     #[case("env.ldap", "A=[[ldap.nope]]", "line 1: unknown setting `ldap.nope`")]
     #[case("env.ldap", "A=[[mail.host]]", "belongs to another intent")]
