@@ -42,5 +42,6 @@ fuzz: ## Run each fuzz target for FUZZ_SECONDS (20); needs nightly Rust
 demo: toolchain ## Show an injection, without a cluster
 	@$(CARGO) run --release --locked -- demo
 
-install: toolchain ## Install the program `opportune` for this user
+install: toolchain ## Install `opportune`, and `kubectl opportune`, for this user
 	@$(STEP) "Installing opportune" $(CARGO) install --locked --path .
+	@bin="$${CARGO_INSTALL_ROOT:-$${CARGO_HOME:-$$HOME/.cargo}}/bin" && ln -sf opportune "$$bin/kubectl-opportune"

@@ -292,7 +292,7 @@ impl<'a> Versions<'a> {
             .unsatisfied()
             .map(|(intent, decision)| format!("{intent} is required but {}", decision.outcome))
             .collect();
-        let mut warnings = self.warnings(request, &wishes, &injection.plan);
+        let mut warnings = self.warnings(&wishes, &injection.plan);
         if !unsatisfied.is_empty() {
             let result = AdmissionResult::Denied(format!("opportune: {}", unsatisfied.join("; ")));
             return Ok(Verdict { result, plan: Some(injection.plan), ..Verdict::default() });
@@ -368,7 +368,7 @@ impl<'a> Versions<'a> {
     }
 
     /// What the person who applied the object should know.
-    fn warnings(&self, request: &Request<'_>, wishes: &Wishes, plan: &Plan) -> Vec<String> {
+    fn warnings(&self, wishes: &Wishes, plan: &Plan) -> Vec<String> {
         let mut warnings = Vec::new();
         for key in &wishes.unknown_keys {
             warnings.push(warning::line(&format!("unknown annotation {key}{}", did_you_mean(key))));
@@ -388,9 +388,7 @@ impl<'a> Versions<'a> {
             .collect();
         if !missing.is_empty() {
             let names = missing.into_iter().collect::<Vec<_>>().join(", ");
-            let of = format!("{}/{}", self.new.kind.name().to_ascii_lowercase(), self.new.name);
-            let advice = format!("{names} absent; why: opportune explain {of} -n {}", request.namespace);
-            warnings.push(warning::line(&advice));
+            warnings.push(warning::line(&format!("{names} absent: the annotation {} says why", keys::STATUS)));
         }
         warnings
     }
