@@ -1,5 +1,8 @@
 //! Admission: one workload in; a patch, a plan, warnings, or a denial out.
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde_json::Value;
 
@@ -252,12 +255,15 @@ impl<'a> Versions<'a> {
     }
 
     /// The object as the user wrote it.
-    fn base(&self) -> Result<Value, Failure> {
-        let mut base = self.new.object().clone();
+    fn base(&self) -> Result<Cow<'a, Value>, Failure> {
         let patch = taken_out(&self.new, self.own.as_ref(), self.old.is_none());
+        if patch.is_empty() {
+            return Ok(Cow::Borrowed(self.new.object()));
+        }
+        let mut base = self.new.object().clone();
         json_patch::patch(&mut base, &patch)
             .map_err(|error| Failure { field: "object".into(), reason: error.to_string() })?;
-        Ok(base)
+        Ok(Cow::Owned(base))
     }
 
     fn decide(
@@ -388,7 +394,8 @@ impl<'a> Versions<'a> {
             .collect();
         if !missing.is_empty() {
             let names = missing.into_iter().collect::<Vec<_>>().join(", ");
-            warnings.push(warning::line(&format!("{names} absent: the annotation {} says why", keys::STATUS)));
+            warnings
+                .push(warning::line(&format!("{names} absent: the annotation {} says why", keys::STATUS)));
         }
         warnings
     }

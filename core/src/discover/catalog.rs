@@ -1,7 +1,7 @@
 //! The catalog: all that is known at one moment, indexed so that a question costs what its answer is long.
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Consumers, Labels, Offer, OfferId, Origin, Recipes, selector::IndexKeys};
+use super::{Consumers, Labels, Offer, OfferId, Origin, Recipes};
 use crate::{inject::profile::Profiles, intent::Intent, keys};
 
 /// All offers, profiles and namespaces known at one moment: an immutable snapshot.
@@ -240,13 +240,18 @@ impl Index {
             self.everyone.push(offer.clone());
             return;
         }
-        match selector.index_keys() {
-            IndexKeys::Pairs(pairs) => {
-                for (key, value) in pairs {
-                    self.by_label.entry((key.to_owned(), value.to_owned())).or_default().push(offer.clone());
+        // By the keys that the fewest others are found by: a label that everybody selects would make the list long.
+        let load = |pairs: &Vec<(String, String)>| {
+            pairs.iter().map(|pair| self.by_label.get(pair).map_or(0, Vec::len)).max()
+        };
+        let rarest = selector.index_keys().min_by_key(load);
+        match rarest {
+            Some(pairs) => {
+                for pair in pairs {
+                    self.by_label.entry(pair).or_default().push(offer.clone());
                 }
             }
-            IndexKeys::Any => self.by_selector.push(offer.clone()),
+            None => self.by_selector.push(offer.clone()),
         }
     }
 

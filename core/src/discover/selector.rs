@@ -43,15 +43,6 @@ enum Operator {
 )]
 pub struct NotASelector(String);
 
-/// What a label set must have for a selector to match it: the key by which an index finds the selector again.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum IndexKeys<'a> {
-    /// One of these pairs.
-    Pairs(Vec<(&'a str, &'a str)>),
-    /// Nothing in particular.
-    Any,
-}
-
 // === impl LabelSelector ===
 
 impl LabelSelector {
@@ -79,16 +70,14 @@ impl LabelSelector {
             && self.match_expressions.iter().all(|requirement| requirement.matches(labels))
     }
 
-    pub(super) fn index_keys(&self) -> IndexKeys<'_> {
-        if let Some((key, value)) = self.match_labels.first_key_value() {
-            return IndexKeys::Pairs(vec![(key, value)]);
-        }
-        self.match_expressions
-            .iter()
-            .find(|requirement| requirement.operator == Operator::In)
-            .map_or(IndexKeys::Any, |r| {
-                IndexKeys::Pairs(r.values.iter().map(|value| (r.key.as_str(), value.as_str())).collect())
-            })
+    /// Sets of pairs, of each of which a label set that matches has one: the keys by which an index can find the selector
+    /// again. None where it asks for nothing in particular.
+    pub(super) fn index_keys(&self) -> impl Iterator<Item = Vec<(String, String)>> {
+        let labels = self.match_labels.iter().map(|(key, value)| vec![(key.clone(), value.clone())]);
+        let choices =
+            self.match_expressions.iter().filter(|requirement| requirement.operator == Operator::In);
+        let pairs = |r: &Requirement| r.values.iter().map(|value| (r.key.clone(), value.clone())).collect();
+        labels.chain(choices.map(pairs))
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     PatchOperation,
     additions::{Additions, CLASS, ENV, Entry, MOUNT, POD, TEMPLATE, VOLUME, template_essence},
     patch::{List, Operations, Owner, Wanted, path},
-    record::Record,
+    record::{ANNOTATIONS, Record},
 };
 use crate::{
     keys,
@@ -17,7 +17,6 @@ use crate::{
 
 const POD_SPEC: [&str; 3] = ["spec", "template", "spec"];
 const SECURITY_CONTEXT: &str = "securityContext";
-const ANNOTATIONS: &str = "annotations";
 
 /// One workload under change.
 struct Change<'a> {
@@ -161,12 +160,17 @@ pub(crate) fn empties(base: &Workload<'_>, additions: &Additions) -> BTreeMap<St
     let templates = object.pointer("/spec/volumeClaimTemplates");
     note(TEMPLATE.into(), templates, !additions.templates.is_empty());
     note(ANNOTATIONS.into(), object.pointer("/metadata/annotations"), true);
+    for template in base.claim_templates() {
+        let name = template_name(template);
+        let has_class = additions.classes.iter().any(|entry| entry.key == name);
+        note(format!("{CLASS}/{name}"), template.pointer("/spec/storageClassName"), has_class);
+    }
     empties
 }
 
 // === impl Change ===
 
-impl Change<'_> {
+impl<'a> Change<'a> {
     fn owns(&self, slot: &str, value: &Value) -> bool {
         self.record.is_some_and(|record| record.owns(slot, value))
     }
@@ -175,7 +179,7 @@ impl Change<'_> {
         self.record.and_then(|record| record.empty.get(slot))
     }
 
-    fn raw<'b>(&'b self, container: &Container<'_>, field: &str) -> Option<&'b Value> {
+    fn raw(&self, container: &Container<'_>, field: &str) -> Option<&'a Value> {
         self.workload
             .object()
             .pointer("/spec/template/spec")?
@@ -222,9 +226,9 @@ impl Change<'_> {
             takes_place: false,
         });
         let wanted = wanted.collect();
-        let current = self.raw(container, "env").cloned();
+        let current = self.raw(container, "env");
         let place = format!("{ENV}/{}", container.name);
-        self.reconcile(&place, tokens, current.as_ref(), "name", wanted, &Self::owner_of_variable);
+        self.reconcile(&place, tokens, current, "name", wanted, &Self::owner_of_variable);
     }
 
     /// Whether a variable of ours stands before one that it names.
@@ -242,10 +246,10 @@ impl Change<'_> {
 
     fn mounts(&mut self, container: &Container<'_>, wanted: &[Entry]) {
         let tokens = container_path(container, "volumeMounts");
-        let current = self.raw(container, "volumeMounts").cloned();
+        let current = self.raw(container, "volumeMounts");
         let place = format!("{MOUNT}/{}", container.name);
         let wanted = wanted.iter().map(Wanted::from).collect();
-        self.reconcile(&place, tokens, current.as_ref(), "mountPath", wanted, &Self::owner);
+        self.reconcile(&place, tokens, current, "mountPath", wanted, &Self::owner);
     }
 
     fn volumes(&mut self, additions: &Additions) {
@@ -359,7 +363,10 @@ impl Change<'_> {
                 Some(entry) if current != Some(&entry.value) => {
                     self.operations.add(&tokens, entry.value.clone());
                 }
-                None if is_ours => self.operations.remove(&tokens),
+                None if is_ours => match self.when_empty(&format!("{CLASS}/{name}")).cloned() {
+                    Some(original) => self.operations.replace(&tokens, original),
+                    None => self.operations.remove(&tokens),
+                },
                 _ => {}
             }
         }

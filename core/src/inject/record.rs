@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::additions::{ENV, MOUNT, POD, TEMPLATE, VOLUME};
 use crate::{decide::InUse, discover::OfferId, intent::Intent, name};
 
 /// The version that is written.
@@ -16,6 +17,12 @@ const MAX_BYTES: usize = 128 * 1024;
 const MAX_CONTENTS: usize = 5;
 /// How long the memory of earlier contents may be, in bytes.
 const MAX_PAST_BYTES: usize = 8 * 1024;
+
+/// Where the user may have had an empty list, and where an empty map.
+const LISTS: [&str; 4] = [ENV, MOUNT, VOLUME, TEMPLATE];
+const MAPS: [&str; 2] = [POD, ANNOTATIONS];
+/// The place of the workload's own annotations among those.
+pub(super) const ANNOTATIONS: &str = "annotations";
 
 /// A place in a workload: `env/<container>/<name>`, `mount/<container>/<path>`, `volume/<name>`, `template/<name>`,
 /// `class/<template>` or `pod/<field>`.
@@ -114,13 +121,13 @@ impl Record {
         if record.v != VERSION {
             return Err(NotARecord(format!("version {} is not known here", record.v)));
         }
-        let is_empty = |value: &Value| match value {
+        let is_empty = |(slot, value): (&String, &Value)| match value {
             Value::Null => true,
-            Value::Array(list) => list.is_empty(),
-            Value::Object(map) => map.is_empty(),
+            Value::Array(list) => list.is_empty() && LISTS.iter().any(|place| slot.starts_with(place)),
+            Value::Object(map) => map.is_empty() && MAPS.contains(&slot.as_str()),
             _ => false,
         };
-        if !record.empty.values().all(is_empty)
+        if !record.empty.iter().all(is_empty)
             || !record.replaced.values().all(|value| value.is_object() || value.is_null())
         {
             return Err(NotARecord("it holds what was never replaced".into()));
