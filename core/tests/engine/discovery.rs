@@ -332,3 +332,25 @@ fn a_malformed_object_is_refused_alone(#[case] object: Value) {
     assert!(inventory.apply(&object).is_err());
     assert_eq!(inventory.snapshot().offers().count(), World::full().catalog().offers().count());
 }
+
+#[test]
+fn offers_that_share_a_label_of_their_selectors_each_reach_their_own_consumers() {
+    let mut world = World::empty().and(provider("directory"));
+    for team in ["a", "b", "c"] {
+        let selector = format!("env=production,team={team}");
+        let annotations = [("consumers", selector.as_str()), ("priority", "1")];
+        world = world.and(marked("directory", &format!("for-{team}"), &annotations));
+        let labels = format!("env: production\n    team: {team}\n    opportune.libre.sh/inject: enabled");
+        world = world.and(yaml(&format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: team-{team}\n  labels:\n    {labels}\n"
+        )));
+    }
+    let catalog = world.catalog();
+    let ldap = Intent::parse("ldap").unwrap();
+    for team in ["a", "b", "c"] {
+        let namespace = format!("team-{team}");
+        let names: Vec<_> =
+            catalog.candidates(&ldap, &namespace).map(|offer| offer.id.name.clone()).collect();
+        assert_eq!(names, [format!("for-{team}")]);
+    }
+}

@@ -216,3 +216,21 @@ fn an_empty_dir_of_a_stateful_set_gives_way_to_a_template() {
     let again = update(&apply(&stored, &object, &object), &stored, &World::full().catalog());
     assert_eq!(again, stored);
 }
+
+#[test]
+fn a_class_that_the_user_wrote_as_null_comes_back_as_null() {
+    let null = with(template("own", None), "/spec/storageClassName", Value::Null);
+    let object = with_template(keeping("/own=9Gi"), null);
+    let after = inject(&object, &World::full().catalog());
+    assert_eq!(templates(&after)[0]["spec"]["storageClassName"], "rook-ceph-block");
+    assert_eq!(taken_out(&after), object);
+}
+
+#[test]
+fn templates_are_put_back_where_injection_was_switched_off_meanwhile() {
+    let object = keeping("/data=3Gi");
+    let stored = inject(&object, &World::full().catalog());
+    let off = World::full().without("Namespace", "blog").and(namespace("blog", "inject: disabled", ""));
+    let after = update(&object, &stored, &off.catalog());
+    assert_eq!(templates(&after), templates(&stored));
+}
