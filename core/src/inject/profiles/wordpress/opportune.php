@@ -1,13 +1,13 @@
 <?php
 /**
  * Plugin Name: Opportune
- * Description: Mail, analytics and directory login by the services of the cluster, as the variables OPPORTUNE_* name them.
+ * Description: Mail, analytics and directory login by the services of the cluster that OPPORTUNE_* variables name.
  * Version: 1.0.0
  * Requires at least: 5.9
  * Requires PHP: 8.1
  *
- * It has no options and keeps nothing but the users that the directory lets in. Each part is on only while its variables
- * are there. The order below: hooks, settings, mail, analytics, directory users, LDAP connection, LDAP filters, BER.
+ * It has no options and stores nothing but the users that the directory lets in. Each part is on only while its
+ * variables are there. The order: hooks, settings, mail, analytics, directory users, LDAP connection, filters, BER.
  */
 
 declare(strict_types=1);
@@ -76,8 +76,8 @@ function tls(string $intent): string
 }
 
 /**
- * The certificates to trust instead of the system's, as a file (PHP takes them from nothing else) that vanishes when its
- * handle is closed; null where none are given.
+ * The certificates to trust instead of the system's, null where none are given: as a file, for PHP takes them from
+ * nothing else, that vanishes when its handle is closed.
  *
  * @return resource|null
  */
@@ -224,7 +224,7 @@ function tracker_url(string $provider, string $name): ?string
 
 // === directory users
 
-/** The user meta that marks an account as the directory's and holds its name there. Deleting it makes the account local. */
+/** The user meta that marks an account as the directory's and holds its name there. Without it the account is local. */
 const MARK = '_opportune_directory';
 
 /**
@@ -261,7 +261,7 @@ function authenticate(mixed $user, mixed $login, mixed $password): mixed
     return $account ? apply_filters('wp_authenticate_user', $account, $password) : $user;
 }
 
-/** Whether the login is still open: WordPress knows no such user or password, and no plugin has refused it for its own reason. */
+/** Whether nobody has decided yet: WordPress knows no such user or password, and no plugin has said no to it. */
 function is_open(mixed $user): bool
 {
     $ordinary = [
@@ -502,7 +502,7 @@ final class Connection
     }
 
     /**
-     * The entries below a base, two at most: more than one is too many already. References to other servers are left alone.
+     * The entries below a base, two at most: more than one is too many already. References to other servers are ignored.
      *
      * @param list<string> $attributes
      * @return list<array{dn: string, attributes: array<string, list<string>>}>
@@ -513,9 +513,9 @@ final class Connection
         $never_follow_aliases = Ber::enumerated(0);
         $limits = Ber::integer(2) . Ber::integer((int) self::TOTAL_SECONDS);
         $with_values = Ber::boolean(false);
-        $names = Ber::sequence(implode('', array_map(static fn (string $name): string => Ber::octets($name), $attributes)));
+        $names = implode('', array_map(static fn (string $name): string => Ber::octets($name), $attributes));
         $how = $whole_subtree . $never_follow_aliases . $limits . $with_values;
-        $this->send(self::SEARCH, Ber::octets($base) . $how . $filter . $names);
+        $this->send(self::SEARCH, Ber::octets($base) . $how . $filter . Ber::sequence($names));
         for ($entries = [];;) {
             [$tag, $content] = $answer = $this->receive();
             if ($tag === self::ENTRY) {
@@ -742,13 +742,16 @@ final class Filter
             self::refuse();
         }
         if ($operator !== '=') {
-            return self::equals($attribute, self::unescape($value), ['>=' => 0xa5, '<=' => 0xa6, '~=' => 0xa8][$operator]);
+            $tag = ['>=' => 0xa5, '<=' => 0xa6, '~=' => 0xa8][$operator];
+            return self::equals($attribute, self::unescape($value), $tag);
         }
         if ($value === '*') {
             return self::present($attribute);
         }
         $parts = explode('*', $value);
-        return count($parts) === 1 ? self::equals($attribute, self::unescape($value)) : self::substrings($attribute, $parts);
+        return count($parts) > 1
+            ? self::substrings($attribute, $parts)
+            : self::equals($attribute, self::unescape($value));
     }
 
     /** @param list<string> $parts what stood between the asterisks; the first and the last may be empty */
@@ -771,12 +774,12 @@ final class Filter
         if (preg_match('/\\\\(?![0-9a-f]{2})|\*|\x00/i', $value)) {
             self::refuse();
         }
-        return preg_replace_callback('/\\\\(..)/', static fn (array $match): string => (string) hex2bin($match[1]), $value);
+        return preg_replace_callback('/\\\\(..)/', static fn (array $match) => (string) hex2bin($match[1]), $value);
     }
 
     private static function refuse(): never
     {
-        throw new Failure('OPPORTUNE_LDAP_USER_FILTER is no filter of RFC 4515, like (memberOf=cn=web,dc=example,dc=org)');
+        throw new Failure('OPPORTUNE_LDAP_USER_FILTER is no filter of RFC 4515, like (memberOf=cn=web,dc=example)');
     }
 }
 
