@@ -435,9 +435,9 @@ function unless_from_directory(mixed $allowed, mixed $user = null): mixed
 /**
  * A connection to a directory server (RFC 4511), with what a login needs: bind, search, STARTTLS.
  *
- * Always this one, also where PHP has its extension ldap: the official image has not, and the extension sets the trusted
- * certificates for the whole process, follows referrals by itself and knows no deadline for all of a conversation.
- * Only the look-up of the host's name is out of the deadline's reach: PHP can't interrupt it.
+ * Always this one, also where PHP has its extension ldap: the official image has not, and the extension sets the
+ * trusted certificates for the whole process, follows referrals by itself and knows no deadline for a conversation
+ * as a whole. Only the look-up of the host's name is out of the deadline's reach: PHP can't interrupt it.
  */
 final class Connection
 {
@@ -460,13 +460,11 @@ final class Connection
     public function __construct(string $host, int $port, string $tls, $trusted)
     {
         $this->deadline = self::now() + self::TOTAL_SECONDS;
-        $context = stream_context_create(['ssl' => array_filter([
-            'verify_peer' => true,
-            'verify_peer_name' => true,
-            'peer_name' => trim($host, '[].'),
-            'cafile' => $trusted === null ? null : stream_get_meta_data($trusted)['uri'],
-            'disable_compression' => true,
-        ])]);
+        $checks = ['verify_peer' => true, 'verify_peer_name' => true, 'peer_name' => trim($host, '[].')];
+        if ($trusted !== null) {
+            $checks['cafile'] = stream_get_meta_data($trusted)['uri'];
+        }
+        $context = stream_context_create(['ssl' => $checks]);
         [$stream, $warnings] = quietly(static fn () => stream_socket_client(
             "tcp://$host:$port",
             timeout: self::CONNECT_SECONDS,
@@ -502,7 +500,7 @@ final class Connection
     }
 
     /**
-     * The entries below a base, two at most: more than one is too many already. References to other servers are ignored.
+     * The entries below a base, two at most: more than one is too many already. References elsewhere are ignored.
      *
      * @param list<string> $attributes
      * @return list<array{dn: string, attributes: array<string, list<string>>}>
