@@ -168,9 +168,10 @@ pub fn admit(request: &Request<'_>, catalog: &Catalog, options: &Options) -> Ver
         Err(failure) => return Verdict::failed(failure, Vec::new(), warnings),
     };
     if !is_on {
-        // A StatefulSet that has templates of ours could otherwise never be applied again.
-        let templates = versions.templates();
-        return if templates.is_empty() { Verdict::default() } else { Verdict::of(templates, Vec::new()) };
+        return match versions.immutable() {
+            patch if patch.is_empty() => Verdict::default(),
+            patch => Verdict::of(patch, Vec::new()),
+        };
     }
     if versions.is_same() {
         return Verdict::of(versions.restored(), warnings);
@@ -190,15 +191,20 @@ pub fn admit(request: &Request<'_>, catalog: &Catalog, options: &Options) -> Ver
 pub fn take_out(object: &Value) -> Result<Vec<PatchOperation>, Failure> {
     let Some(workload) = Workload::read(object)? else { return Ok(Vec::new()) };
     let record = record(&workload).map_err(|error| Failure::annotation(keys::INJECTED, error.to_string()))?;
-    Ok(taken_out(&workload, record.as_ref(), true))
+    Ok(taken_out(&workload, record.as_ref(), None, true))
 }
 
 fn record(workload: &Workload<'_>) -> Result<Option<Record>, NotARecord> {
     workload.own_annotation(keys::INJECTED).map(Record::read).transpose()
 }
 
-fn taken_out(workload: &Workload<'_>, record: Option<&Record>, has_templates: bool) -> Vec<PatchOperation> {
-    let mut patch = inject::operations(workload, record, &Additions::default(), has_templates);
+fn taken_out<'a>(
+    workload: &'a Workload<'a>,
+    record: Option<&'a Record>,
+    stored: Option<(&'a Workload<'a>, &'a Record)>,
+    has_templates: bool,
+) -> Vec<PatchOperation> {
+    let mut patch = inject::operations(workload, record, stored, &Additions::default(), has_templates);
     patch.extend(inject::annotate(workload, record, None, None));
     patch
 }
@@ -245,6 +251,30 @@ impl<'a> Versions<'a> {
         patch
     }
 
+    /// The object as the server holds it, where it has a record.
+    fn before(&self) -> Option<(&Workload<'a>, &Record)> {
+        self.old.as_ref().zip(self.stored.as_ref())
+    }
+
+    /// What of a StatefulSet can't change, put back where injection is off: it could otherwise never be applied again, or
+    /// would run on an empty disk.
+    fn immutable(&self) -> Vec<PatchOperation> {
+        let mut patch = self.templates();
+        if patch.is_empty() {
+            return patch;
+        }
+        let mut additions = Additions::default();
+        if let Some(record) = &self.own {
+            additions.merge(Additions::standing_in(&self.new, record, &|_| true));
+        }
+        if let Some((old, record)) = self.before() {
+            additions.merge(Additions::standing_in(old, record, &Intent::is_storage));
+        }
+        let additions = additions.without_users(&self.new, self.own.as_ref());
+        patch.extend(inject::operations(&self.new, self.own.as_ref(), self.before(), &additions, false));
+        patch
+    }
+
     fn templates(&self) -> Vec<PatchOperation> {
         match &self.old {
             Some(old) if self.new.kind == Kind::StatefulSet => {
@@ -256,7 +286,7 @@ impl<'a> Versions<'a> {
 
     /// The object as the user wrote it.
     fn base(&self) -> Result<Cow<'a, Value>, Failure> {
-        let patch = taken_out(&self.new, self.own.as_ref(), self.old.is_none());
+        let patch = taken_out(&self.new, self.own.as_ref(), self.before(), self.old.is_none());
         if patch.is_empty() {
             return Ok(Cow::Borrowed(self.new.object()));
         }
@@ -313,7 +343,7 @@ impl<'a> Versions<'a> {
 
     fn patch(&self, additions: &Additions, record: Record, status: Option<String>) -> Vec<PatchOperation> {
         let is_new = self.old.is_none();
-        let mut patch = inject::operations(&self.new, self.own.as_ref(), additions, is_new);
+        let mut patch = inject::operations(&self.new, self.own.as_ref(), self.before(), additions, is_new);
         patch.extend(self.templates());
         let injected = (!record.is_empty()).then(|| record.write());
         patch.extend(inject::annotate(&self.new, self.own.as_ref(), injected, status));
@@ -333,9 +363,13 @@ impl<'a> Versions<'a> {
                 _ => None,
             };
             record.offers.extend(offer.filter(|_| record.has(intent)).map(|offer| (intent.clone(), offer)));
-            if let Outcome::Withdrawn(_) = decision.outcome {
-                let earlier = before.iter().find_map(|record| record.withdrawn.get(intent)).cloned();
-                record.withdrawn.extend(earlier.map(|withdrawn| (intent.clone(), withdrawn)));
+        }
+        // What could not be delivered is not tried again while the wishes are the same, whatever else was used meanwhile.
+        let withdrawn =
+            before.iter().filter(|earlier| earlier.wishes == wishes).flat_map(|earlier| &earlier.withdrawn);
+        for (intent, withdrawn) in withdrawn {
+            if record.offers.get(intent) != Some(&withdrawn.offer) {
+                record.withdrawn.entry(intent.clone()).or_insert_with(|| withdrawn.clone());
             }
         }
         record.empty = inject::empties(base, &injection.additions);
@@ -352,7 +386,7 @@ impl<'a> Versions<'a> {
         if let (Some(old), Some(record)) = (&self.old, &self.stored) {
             standing.merge(Additions::standing_in(old, record, is_kept));
         }
-        standing.without_users(base)
+        standing.without_users(base, None)
     }
 
     /// What to do where nothing can be decided on a workload that was injected before: leave it so.
@@ -508,21 +542,34 @@ impl Verdict {
 // === impl Additions ===
 
 impl Additions {
-    /// Less what the user has set in the meantime, and what belongs to containers that are gone.
-    fn without_users(mut self, base: &Workload<'_>) -> Self {
+    /// Less what the user has set in the meantime (what `record` does not call ours), and what belongs to containers that are gone.
+    fn without_users(mut self, base: &Workload<'_>, record: Option<&Record>) -> Self {
+        let is_ours = |slot: String, entry: &Value| record.is_some_and(|record| record.owns(&slot, entry));
         self.env.retain(|name, _| base.container(name).is_some());
         self.mounts.retain(|name, _| base.container(name).is_some());
         for container in &base.containers {
             if let Some(entries) = self.env.get_mut(container.name) {
-                entries.retain(|entry| container.variable(&entry.key).is_none());
+                let users = |key: &str| {
+                    container
+                        .variable(key)
+                        .is_some_and(|v| !is_ours(format!("env/{}/{key}", container.name), v))
+                };
+                entries.retain(|entry| !users(&entry.key));
             }
             if let Some(entries) = self.mounts.get_mut(container.name) {
-                entries.retain(|entry| container.mounts.iter().all(|m| text(m, "mountPath") != entry.key));
+                let users = |key: &str| {
+                    let mut here = container.mounts.iter().filter(|mount| text(mount, "mountPath") == key);
+                    here.any(|mount| !is_ours(format!("mount/{}/{key}", container.name), mount))
+                };
+                entries.retain(|entry| !users(&entry.key));
             }
         }
         let replaced = &self.replaced;
         self.volumes.retain(|entry| {
-            let users = base.volumes().iter().find(|volume| text(volume, "name") == entry.key);
+            let is_users = |volume: &&Value| {
+                text(volume, "name") == entry.key && !is_ours(format!("volume/{}", entry.key), volume)
+            };
+            let users = base.volumes().iter().find(is_users);
             users.is_none_or(|volume| replaced.contains_key(&entry.key) && volume.get("emptyDir").is_some())
         });
         self

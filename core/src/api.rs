@@ -28,7 +28,7 @@ pub struct ServiceOfferSpec {
 
 /// `ServiceOffer.spec.consumers`
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Consumers {
     /// Namespaces that may use the offer: absent none but its own, `{}` all.
     pub namespace_selector: Option<LabelSelector>,

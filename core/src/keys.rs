@@ -66,9 +66,9 @@ keys! {
     INTENT = "intent";
     /// Delivered objects: the offer that they come from.
     OFFER = "offer";
-    /// Delivered claims: the workload that they were made for, as `kind.name`.
+    /// Delivered claims, label: the workload that they were made for, as `kind.name`.
     WORKLOAD = "workload";
-    /// Delivered claims: the path at which they are mounted.
+    /// Delivered claims, annotation: the path at which they are mounted.
     PATH = "path";
 }
 

@@ -16,15 +16,18 @@ pub fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dns_label)
 }
 
+/// The longest name of a variable: with seven characters more it is a key of a Secret, which may have 253.
+const MAX_ENV_NAME: usize = 240;
+
 /// Whether `text` can name an environment variable in every supported Kubernetes.
 pub fn is_env_name(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     !text.is_empty()
-        && text.len() <= 253
+        && text.len() <= MAX_ENV_NAME
         && text.bytes().all(allowed)
         && !text.starts_with(|c: char| c.is_ascii_digit())
+        && !text.starts_with("..")
         && text != "."
-        && text != ".."
 }
 
 /// Whether `text` can name a setting: a lower-case letter, then letters, digits and dashes, at most 63.

@@ -184,10 +184,10 @@ impl Settings {
         }
         self.add_product_facts(product);
         self.set("type", Fact::Literal(intent.to_string()));
-        if self.get("port").is_some() {
-            let tls = match self.literal("port") {
-                Some("636" | "465") => "tls",
-                Some("587") => "starttls",
+        if let Some(port) = self.literal("port") {
+            let tls = match port {
+                "636" | "465" => "tls",
+                "587" => "starttls",
                 _ => "none",
             };
             self.default_literal("tls", tls);
@@ -216,6 +216,16 @@ impl Settings {
                 self.0.remove(secret);
                 problems.push(Problem::new(secret, "a secret: name the Secret that holds it as credentials"));
             }
+        }
+        let has_login =
+            |(name, fact): (&String, &Fact)| fact.literal().is_some_and(has_login).then(|| name.clone());
+        let with_login: Vec<String> = self.0.iter().filter_map(has_login).collect();
+        for name in with_login {
+            self.0.remove(&name);
+            problems.push(Problem::new(
+                name,
+                "has a password in it: name the Secret that holds it as credentials",
+            ));
         }
     }
 
@@ -311,6 +321,13 @@ impl Settings {
     }
 }
 
+/// Whether a text is an address with a password, `scheme://user:password@host`.
+fn has_login(value: &str) -> bool {
+    let authority =
+        value.split_once("://").map(|(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
+    authority.and_then(|authority| authority.rsplit_once('@')).is_some_and(|(login, _)| login.contains(':'))
+}
+
 /// Whether `name` is a setting of `intent`; a custom intent may have any.
 pub fn is_known(intent: &Intent, name: &str) -> bool {
     let own: &[&str] = match intent.known() {
@@ -336,15 +353,23 @@ pub fn implied_credentials(intent: &Intent) -> Vec<(&'static str, Vec<String>)> 
     }
 }
 
+/// Checks the name of a setting as it was given; one that is wrong is not repeated.
+///
+/// # Errors
+/// The [`Problem`] to report.
+pub fn check_name(name: &str) -> Result<(), Problem> {
+    match is_setting_name(name) {
+        true => Ok(()),
+        false => Err(Problem::new("settings", "a name is not of lower-case letters, digits and dashes")),
+    }
+}
+
 /// Checks one value as it was given: 4 KiB at most, no control characters (line breaks only in `certificates`).
 ///
 /// # Errors
 /// The [`Problem`] to report.
 pub fn check_value(name: &str, value: &str) -> Result<(), Problem> {
-    if !is_setting_name(name) {
-        let shown: String = name.escape_debug().take(60).collect();
-        return Err(Problem::new(shown, "not the name of a setting: lower-case letters, digits and dashes"));
-    }
+    check_name(name)?;
     if value.len() > MAX_BYTES {
         return Err(Problem::new(name, format!("{} bytes, more than 4 KiB", value.len())));
     }

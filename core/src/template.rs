@@ -74,7 +74,7 @@ impl Template {
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("[[") {
             plain.push_str(before);
-            let placeholder = match after.split_once("]]") {
+            let placeholder = match inside(after) {
                 Some((inner, tail)) => placeholder(inner, intent)?.map(|p| (p, tail)),
                 None => None,
             };
@@ -140,6 +140,14 @@ impl Template {
             .flatten()
             .collect()
     }
+}
+
+/// What stands before the next closing brackets, where they are near enough to close a placeholder, and what comes after.
+fn inside(text: &str) -> Option<(&str, &str)> {
+    const LONGEST: usize = 200;
+    let near = text.as_bytes().get(..LONGEST.min(text.len()))?;
+    let end = near.windows(2).position(|pair| pair == b"]]")?;
+    Some((text.get(..end)?, text.get(end + 2..)?))
 }
 
 /// The placeholder inside double brackets, or `None` where they hold something else.

@@ -54,6 +54,8 @@ pub struct Malformed {
     pub reason: &'static str,
 }
 
+/// The most containers of one pod: no node could run more.
+const MAX_CONTAINERS: usize = 500;
 /// The list of regular containers.
 pub const CONTAINERS: &str = "containers";
 /// The list of init containers.
@@ -205,6 +207,9 @@ fn read_containers<'a>(
         let field = |name: &str| format!("spec.template.spec.{list}[{index}]{name}");
         if !container.is_object() {
             return Err(Malformed::new(field(""), "not an object"));
+        }
+        if containers.len() >= MAX_CONTAINERS {
+            return Err(Malformed::new(field(""), "more than 500 containers"));
         }
         let name = text(container, "name");
         if containers.iter().any(|other| other.name == name) {

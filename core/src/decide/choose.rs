@@ -20,6 +20,8 @@ pub struct Question<'a> {
     pub named: Option<&'a str>,
     /// What the workload uses now.
     pub in_use: Option<&'a InUse>,
+    /// Whether that is what the server holds: the record of an object that is created proves nothing.
+    pub can_keep: bool,
     /// What was taken out because it could not be delivered: offer, its fingerprint, reason.
     pub withdrawn: Option<(&'a OfferId, &'a str, &'a str)>,
 }
@@ -53,6 +55,11 @@ pub fn choose(catalog: &Catalog, question: &Question<'_>, fits: &[&dyn Fn(&Offer
     if let Some(name) = question.named {
         let named = catalog.named(question.intent, name, question.namespace);
         let offers: Vec<_> = named.into_iter().filter(|offer| is_allowed(offer)).collect();
+        let in_use = question.in_use.filter(|in_use| in_use.are_wishes_same).map(|in_use| &in_use.offer);
+        let still = offers.iter().find(|offer| in_use == Some(&offer.id) && offer.is_complete());
+        if let Some(offer) = still.filter(|offer| fits.iter().any(|fits| fits(offer))) {
+            return Choice::Use(Arc::clone(offer));
+        }
         let complete = || offers.iter().copied().filter(|offer| offer.is_complete());
         if let Some(offer) = first_fitting(complete, fits) {
             return Choice::Use(offer);
@@ -118,7 +125,7 @@ impl Question<'_> {
 
     /// An offer that vanished or became incomplete is kept; one whose consent was withdrawn is not.
     fn kept(&self, catalog: &Catalog) -> Option<Outcome> {
-        let in_use = &self.in_use?.offer;
+        let in_use = &self.in_use.filter(|_| self.can_keep)?.offer;
         let is_other = |name: &str| name != in_use.name && name != in_use.to_string();
         if self.named.is_some_and(is_other) {
             return None;

@@ -3,6 +3,9 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{discover::Offer, intent::Intent};
 
+/// The longest `status`, in characters.
+const MAX_STATUS: usize = 4096;
+
 /// What one workload gets.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
@@ -98,6 +101,12 @@ pub enum Absence {
     /// `$(NAME)` is not expanded in what comes from a Secret.
     #[error("{0} names $(...) beside a credential")]
     MixesReference(String),
+    /// More than one workload can hold.
+    #[error("too much to inject: fewer containers, or shorter templates")]
+    TooMuch,
+    /// The workload mounts something of its own wherever a volume was wished.
+    #[error("the workload mounts {} itself", .0.join(", "))]
+    Mounted(Vec<String>),
     /// Block storage can't be shared by pods of two generations.
     #[error("{0} is block storage: it needs one replica and strategy Recreate")]
     BlockNeedsRecreate(String),
@@ -155,13 +164,23 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bound(offer) => write!(f, "{}", offer.id),
-            Self::Kept { reason, .. } => write!(f, "kept: {reason}"),
-            Self::Absent(reason) => write!(f, "absent: {reason}"),
-            Self::Incomplete { offer, reason } => write!(f, "incomplete: {offer} {reason}"),
+            Self::Kept { reason, .. } => write!(f, "kept: {}", flat(reason)),
+            Self::Absent(reason) => write!(f, "absent: {}", flat(&reason.to_string())),
+            Self::Incomplete { offer, reason } => write!(f, "incomplete: {offer} {}", flat(reason)),
             Self::Declined => f.write_str("declined"),
-            Self::Withdrawn(reason) => write!(f, "withdrawn: {reason}"),
+            Self::Withdrawn(reason) => write!(f, "withdrawn: {}", flat(reason)),
         }
     }
+}
+
+/// One line of at most 300 characters, in which nothing looks like the next intent: reasons may repeat what a provider
+/// wrote.
+fn flat(text: &str) -> String {
+    text.chars()
+        .take(300)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if c == ';' { ',' } else { c })
+        .collect()
 }
 
 // === impl Decision ===
@@ -180,7 +199,7 @@ impl fmt::Display for Decision {
         for skipped in &self.skipped {
             by_reason.entry(&skipped.reason).or_default().push(&skipped.what);
         }
-        asides.extend(by_reason.iter().map(|(reason, what)| format!("{reason}: {}", what.join(", "))));
+        asides.extend(by_reason.iter().map(|(reason, what)| flat(&format!("{reason}: {}", what.join(", ")))));
         match asides.is_empty() {
             true => Ok(()),
             false => write!(f, " ({})", asides.join("; ")),
@@ -200,6 +219,6 @@ impl Plan {
     pub fn status(&self) -> String {
         let parts: Vec<String> =
             self.decisions.iter().map(|(intent, decision)| format!("{intent}={decision}")).collect();
-        parts.join("; ")
+        parts.join("; ").chars().take(MAX_STATUS).collect()
     }
 }

@@ -93,6 +93,10 @@ pub struct AnnotationError {
 
 type Parsed<T> = Result<T, String>;
 
+/// The most lines of one mapping, and the most bytes of all our annotations together: the server takes 256 KiB.
+const MAX_LINES: usize = 500;
+const MAX_BYTES: usize = 256 * 1024;
+
 // === impl Wishes ===
 
 impl Wishes {
@@ -119,9 +123,14 @@ impl Wishes {
             }
         }
         let mut wishes = Self::default();
+        let mut bytes = 0;
         for (key, value) in merged {
+            bytes += value.as_str().map_or(0, str::len);
             let fail = |reason: String| AnnotationError { key: key.to_owned(), reason };
             let value = value.as_str().ok_or_else(|| fail("not a string: put it in quotes".into()))?;
+            if bytes > MAX_BYTES {
+                return Err(fail("with it, our annotations have more than 256 KiB".into()));
+            }
             wishes.take(key, value).map_err(fail)?;
         }
         Ok(wishes)
@@ -250,6 +259,7 @@ fn offer_name(value: &str) -> Parsed<String> {
 
 fn env(value: &str, intent: &Intent) -> Parsed<Vec<(String, Template)>> {
     let mut lines: Vec<(String, Template)> = Vec::new();
+    let mut names = BTreeSet::new();
     for (number, line) in value.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -264,8 +274,11 @@ fn env(value: &str, intent: &Intent) -> Parsed<Vec<(String, Template)>> {
         if !is_env_name(name) {
             return Err(fail("what stands before `=` can't name a variable".into()));
         }
-        if lines.iter().any(|(other, _)| other == name) {
+        if !names.insert(name) {
             return Err(fail(format!("{name} is set twice")));
+        }
+        if names.len() > MAX_LINES {
+            return Err(fail(format!("more than {MAX_LINES} variables")));
         }
         if template.chars().any(|c| c.is_control() && c != '\t') {
             return Err(fail(format!("{name} has control characters")));

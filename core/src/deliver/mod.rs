@@ -74,6 +74,12 @@ pub fn claim_name(kind: Kind, workload: &str, path: &str) -> String {
     bounded(&format!("{workload}-{}", slug(path)), &hex(&[kind.name(), workload, path], 6))
 }
 
+/// `<kind>.<name>`, cut and hashed where a label could not hold it: the workload that a claim was made for.
+pub fn workload_label(kind: Kind, workload: &str) -> String {
+    let label = format!("{}.{workload}", kind.name().to_ascii_lowercase());
+    if label.len() <= 63 { label } else { bounded(&label, &hex(&[kind.name(), workload], 6)) }
+}
+
 // === impl Delivery ===
 
 impl Delivery {
@@ -129,9 +135,12 @@ impl ClaimToMake {
             "metadata": {
                 "name": name,
                 "namespace": namespace,
-                "labels": {keys::MANAGED_BY: "opportune", keys::INTENT: "storage"},
+                "labels": {
+                    keys::MANAGED_BY: "opportune",
+                    keys::INTENT: "storage",
+                    keys::WORKLOAD: workload_label(Kind::Deployment, &self.workload),
+                },
                 "annotations": {
-                    keys::WORKLOAD: format!("deployment/{}", self.workload),
                     keys::PATH: self.path,
                     keys::RETAIN: if self.retain == Retain::Keep { "true" } else { "false" },
                 },

@@ -1,6 +1,6 @@
 //! The inventory: one object in, its offers out. Only what offers need is kept of an object.
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -38,6 +38,8 @@ pub struct Inventory {
     workloads: BTreeMap<String, BTreeMap<ObjectKey, Pods>>,
     offers: BTreeMap<ObjectKey, Vec<Arc<Offer>>>,
     namespaces: HashMap<String, NamespaceFacts>,
+    /// Namespaces where what stands around Services changed since the last snapshot.
+    changed: BTreeSet<String>,
     profiles: BTreeMap<String, Arc<Profile>>,
 }
 
@@ -63,6 +65,7 @@ impl Inventory {
             workloads: BTreeMap::new(),
             offers: BTreeMap::new(),
             namespaces: HashMap::new(),
+            changed: BTreeSet::new(),
             profiles: BTreeMap::new(),
         }
     }
@@ -102,7 +105,10 @@ impl Inventory {
     }
 
     /// All that is known now.
-    pub fn snapshot(&self) -> Catalog {
+    pub fn snapshot(&mut self) -> Catalog {
+        for namespace in std::mem::take(&mut self.changed) {
+            self.recognise_all(&namespace);
+        }
         let offers = self.offers.values().flatten().cloned().collect();
         let profiles = self.built_in.with(self.profiles.values().cloned());
         Catalog::new(offers, self.namespaces.clone(), profiles, self.recipes.clone())
@@ -143,7 +149,7 @@ impl Inventory {
         let pods = Pods { labels: object::labels(template, "labels"), images };
         let workloads = self.workloads.entry(namespace.clone()).or_default();
         workloads.insert((kind, Some(namespace.clone()), name), pods);
-        self.recognise_all(&namespace);
+        self.changed.insert(namespace);
         Ok(Taken::Known)
     }
 
@@ -156,7 +162,7 @@ impl Inventory {
             return Ok(Taken::Ignored);
         }
         self.config_maps.entry(namespace.clone()).or_default().insert(name, data);
-        self.recognise_all(&namespace);
+        self.changed.insert(namespace);
         Ok(Taken::Known)
     }
 

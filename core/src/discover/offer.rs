@@ -55,6 +55,9 @@ pub struct CredentialsSecret {
     pub name: String,
 }
 
+/// How many of an offer's problems are told at once.
+const MAX_PROBLEMS: usize = 5;
+
 /// Something that can satisfy one intent.
 #[derive(Debug, Clone)]
 pub struct Offer {
@@ -147,7 +150,10 @@ impl Offer {
     pub fn incompleteness(&self) -> String {
         let lacks = self.lacks();
         let lacking = (!lacks.is_empty()).then(|| format!("lacks {}", lacks.join(", ")));
-        lacking.into_iter().chain(self.problems.iter().map(Problem::to_string)).collect::<Vec<_>>().join("; ")
+        let more = self.problems.len().checked_sub(MAX_PROBLEMS).filter(|more| *more > 0);
+        let problems = self.problems.iter().take(MAX_PROBLEMS).map(Problem::to_string);
+        let all = lacking.into_iter().chain(problems).chain(more.map(|more| format!("and {more} more")));
+        all.collect::<Vec<_>>().join("; ")
     }
 
     /// Whether it is what `namespace` itself has.

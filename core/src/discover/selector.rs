@@ -10,7 +10,7 @@ pub type Labels = BTreeMap<String, String>;
 
 /// A label selector; an empty one selects everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LabelSelector {
     #[serde(default)]
     match_labels: Labels,
@@ -19,6 +19,7 @@ pub struct LabelSelector {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Requirement {
     key: String,
     operator: Operator,

@@ -99,7 +99,8 @@ impl ServiceFacts {
             read_settings(text, &mut settings, &mut problems);
         }
         let credentials = self.credentials(&intent, &mut settings, &mut problems);
-        let consumers = self.consumers(credentials.is_some(), &mut problems);
+        let names_secret = self.annotation(keys::CREDENTIALS).is_some();
+        let consumers = self.consumers(names_secret, &mut problems);
         let priority = self.annotation(keys::PRIORITY).map_or(Ok(0), |text| text.trim().parse());
         if priority.is_err() {
             problems.push(Problem::new("priority", "expected a whole number"));
@@ -275,6 +276,10 @@ pub(super) fn add_settings(
     problems: &mut Vec<Problem>,
 ) {
     for (name, value) in given {
+        if let Err(problem) = settings::check_name(&name) {
+            problems.push(problem);
+            continue;
+        }
         let value = match value {
             Value::String(text) => text,
             Value::Number(number) => number.to_string(),

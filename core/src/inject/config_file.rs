@@ -115,8 +115,8 @@ fn mount(target: &Target<'_>, intent: &Intent, path: &str, source: &Value, key: 
     }
     let mut is_mounted = false;
     for container in &target.containers {
-        if container.mounts.iter().any(|mount| text(mount, "mountPath").trim_end_matches('/') == path) {
-            fitted.skipped.push(Skipped::new(path, "mounted by the workload"));
+        if let Some(obstacle) = target.obstacle(container, path) {
+            fitted.skipped.push(Skipped::new(path, obstacle));
             continue;
         }
         is_mounted = true;

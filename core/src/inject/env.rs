@@ -1,5 +1,5 @@
 //! Environment variables: an offer's settings in the names and words of an app.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::json;
 
@@ -39,6 +39,9 @@ enum Source {
     /// A key of the delivered Secret, composed of a template or a setting as it is.
     Key(String, Option<Template>),
 }
+
+/// How much one intent may add to one workload, in bytes: etcd takes 1.5 MiB an object.
+const MAX_BYTES: usize = 512 * 1024;
 
 /// The names that an app without a profile is most likely to understand (design 1.4).
 const LDAP: [(&str, &str); 7] = [
@@ -80,13 +83,16 @@ pub(super) fn fit(
     let mut sources = Vec::new();
     for (name, variable) in variables {
         if let Some(source) = source(target, intent, offer, &name, &variable)? {
-            sources.push((name, source, variable));
+            sources.push((name, source));
         }
     }
-    order_by_references(&mut sources);
+    let bytes: usize = sources.iter().map(|(name, source)| name.len() + source.len()).sum();
+    if bytes.saturating_mul(target.containers.len()) > MAX_BYTES {
+        return Err(Absence::TooMuch);
+    }
     for container in &target.containers {
         let mut entries = Vec::new();
-        for (name, source, _) in &sources {
+        for (name, source) in &sources {
             match set_by_user(container, name, aliases.get(name)) {
                 Some(skipped) if !fitted.skipped.contains(&skipped) => fitted.skipped.push(skipped),
                 Some(_) => {}
@@ -97,7 +103,7 @@ pub(super) fn fit(
             fitted.additions.env.insert(container.name.to_owned(), entries);
         }
     }
-    for (_, source, _) in sources {
+    for (_, source) in sources {
         if let Source::Key(key, Some(template)) = source {
             fitted.composed.insert(key, template);
         }
@@ -296,21 +302,40 @@ fn escape_open_end(text: &str, is_before_setting: bool) -> String {
     out + rest
 }
 
-/// What the kubelet expands as `$(NAME)` must stand before it in the list.
-fn order_by_references(sources: &mut Vec<(String, Source, Variable)>) {
-    let mut ordered: Vec<(String, Source, Variable)> = Vec::with_capacity(sources.len());
-    while !sources.is_empty() {
-        let is_ready = |(_, source, _): &(String, Source, Variable)| match source {
-            Source::Value(value) => {
-                references(value).iter().all(|needed| !sources.iter().any(|(name, ..)| name == needed))
+/// Puts every variable behind those that it names as `$(NAME)`: the kubelet expands only what stands before. Variables that
+/// name each other stay as they come.
+pub(super) fn order_by_references(entries: &mut Vec<Entry>) {
+    let places: HashMap<&str, usize> =
+        entries.iter().enumerate().map(|(place, entry)| (entry.key.as_str(), place)).collect();
+    let mut waiting_for = vec![0_usize; entries.len()];
+    let mut needed_by: Vec<Vec<usize>> = vec![Vec::new(); entries.len()];
+    for (place, entry) in entries.iter().enumerate() {
+        let names: BTreeSet<&str> = references(text(&entry.value, "value")).into_iter().collect();
+        for needed in names.iter().filter_map(|name| places.get(name)).filter(|needed| **needed != place) {
+            if let (Some(count), Some(by)) = (waiting_for.get_mut(place), needed_by.get_mut(*needed)) {
+                *count += 1;
+                by.push(place);
             }
-            Source::Key(..) => true,
-        };
-        // Variables that name each other are never ready: they stay as they come.
-        let next = sources.iter().position(is_ready).unwrap_or(0);
-        ordered.push(sources.remove(next));
+        }
     }
-    *sources = ordered;
+    let is_ready = |(place, count): (usize, &usize)| (*count == 0).then_some(place);
+    let mut ready: BTreeSet<usize> = waiting_for.iter().enumerate().filter_map(is_ready).collect();
+    let mut order = Vec::with_capacity(entries.len());
+    while let Some(place) = ready.pop_first() {
+        order.push(place);
+        for next in needed_by.get(place).into_iter().flatten() {
+            if let Some(count) = waiting_for.get_mut(*next) {
+                *count -= 1;
+                if *count == 0 {
+                    ready.insert(*next);
+                }
+            }
+        }
+    }
+    let circular = waiting_for.iter().enumerate().filter(|(_, count)| **count > 0).map(|(place, _)| place);
+    order.extend(circular.collect::<Vec<_>>());
+    let mut taken: Vec<Option<Entry>> = std::mem::take(entries).into_iter().map(Some).collect();
+    entries.extend(order.into_iter().filter_map(|place| taken.get_mut(place)?.take()));
 }
 
 fn set_by_user(container: &Container<'_>, name: &str, aliases: Option<&Vec<String>>) -> Option<Skipped> {
@@ -321,11 +346,23 @@ fn set_by_user(container: &Container<'_>, name: &str, aliases: Option<&Vec<Strin
     Some(Skipped::new(name, format!("set by the workload as {alias}")))
 }
 
+// === impl Source ===
+
+impl Source {
+    fn len(&self) -> usize {
+        match self {
+            Self::Value(text) | Self::Key(text, _) => text.len(),
+        }
+    }
+}
+
 // === impl Target ===
 
 impl Target<'_> {
     fn variable(&self, intent: &Intent, offer: &Offer, name: &str, source: &Source) -> serde_json::Value {
         match source {
+            // The server leaves an empty value out, and the entry would no longer be as we wrote it.
+            Source::Value(value) if value.is_empty() => json!({"name": name}),
             Source::Value(value) => json!({"name": name, "value": value}),
             Source::Key(key, _) => {
                 let secret = crate::deliver::secret_name(intent, &offer.id);

@@ -25,8 +25,8 @@ pub(super) fn add(target: &Target<'_>, intent: &Intent, offer: &Offer, fitted: &
             continue;
         };
         let path = format!("{root}/{intent}");
-        if container.mounts.iter().any(|mount| text(mount, "mountPath").trim_end_matches('/') == path) {
-            fitted.skipped.push(Skipped::new(path, "mounted by the workload"));
+        if let Some(obstacle) = target.obstacle(container, &path) {
+            fitted.skipped.push(Skipped::new(path, obstacle));
             continue;
         }
         is_mounted = true;

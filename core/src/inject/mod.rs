@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 pub use json_patch::PatchOperation;
 pub(crate) use reconcile::{annotate, claim_templates, empties, operations};
+use serde_json::Value;
 
 use crate::{
     decide::{Absence, Choice, Decision, Outcome, Plan, Question, Skipped, Wishes, choose},
@@ -27,7 +28,7 @@ use crate::{
     },
     intent::Intent,
     template::Template,
-    workload::{Container, Kind, Workload},
+    workload::{Container, Kind, Workload, text},
 };
 
 /// The workload that is injected, as the user wrote it: nothing of ours is in it.
@@ -87,6 +88,7 @@ pub(crate) fn plan(catalog: &Catalog, target: &Target<'_>, before: &Before<'_>) 
             pod_labels: &labels,
             named: target.wishes.uses.get(&intent).map(String::as_str),
             in_use: in_use.as_ref(),
+            can_keep: before.stored.is_some(),
             withdrawn: withdrawn.as_ref().map(|(id, print, reason)| (id, *print, *reason)),
         };
         let (mut decision, fitted) = decide_one(catalog, target, before, &question, wish);
@@ -102,6 +104,7 @@ pub(crate) fn plan(catalog: &Catalog, target: &Target<'_>, before: &Before<'_>) 
         }
         injection.plan.decisions.insert(intent, decision);
     }
+    injection.additions.env.values_mut().for_each(env::order_by_references);
     injection
 }
 
@@ -117,11 +120,12 @@ fn decide_one(
     let is_required = wish.unwrap_or(false);
     let has_declined = target.wishes.has_declined(intent);
     if intent.is_storage()
-        && let Some((_, Some(record))) = before.stored
+        && let Some((stored, Some(record))) = before.stored
         && before.immutable_storage().is_some()
     {
         let wish = wish.filter(|_| !has_declined);
-        let stored = storage::immutable((before.standing)(intent), record, catalog, intent, wish);
+        let standing = (before.standing)(intent);
+        let stored = storage::immutable(target, standing, (stored, record), catalog, intent, wish);
         return (stored.decision, stored.fitted);
     }
     if has_declined {
@@ -200,6 +204,36 @@ fn needs_delivery(fitted: &Fitted) -> bool {
     let has_secret = fitted.additions.env.values().flatten().any(|entry| env::has_secret(&entry.value));
     let has_files = fitted.additions.volumes.iter().any(|entry| is_delivered(&entry.value));
     has_secret || has_files
+}
+
+// === impl Target ===
+
+impl Target<'_> {
+    /// What keeps a file or folder of ours from being mounted at a path of a container.
+    pub(crate) fn obstacle(&self, container: &Container<'_>, path: &str) -> Option<&'static str> {
+        let below = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'));
+        container.mounts.iter().find_map(|mount| {
+            let other = text(mount, "mountPath").trim_end_matches('/');
+            if other == path {
+                Some("mounted by the workload")
+            } else if below(other, path) {
+                Some("above a mount of the workload")
+            } else if below(path, other) && self.is_read_only(mount) {
+                // The runtime could not make the place to mount it at, and the container would never start.
+                Some("below a read-only mount of the workload")
+            } else {
+                None
+            }
+        })
+    }
+
+    fn is_read_only(&self, mount: &Value) -> bool {
+        let volume =
+            self.workload.volumes().iter().find(|volume| text(volume, "name") == text(mount, "name"));
+        let sources = ["secret", "configMap", "projected", "downwardAPI", "image"];
+        mount.get("readOnly").is_some_and(|value| value == true)
+            || volume.is_some_and(|volume| sources.iter().any(|source| volume.get(source).is_some()))
+    }
 }
 
 // === impl Before ===

@@ -22,20 +22,23 @@ const SECURITY_CONTEXT: &str = "securityContext";
 struct Change<'a> {
     workload: &'a Workload<'a>,
     record: Option<&'a Record>,
+    stored: Option<(&'a Workload<'a>, &'a Record)>,
     operations: Operations,
 }
 
 /// The operations that make `workload` hold the user's entries and `additions`, and nothing else of what `record` calls
 /// ours. With no additions, everything is taken out.
 ///
-/// Claim templates are changed only where `has_templates`: they can't be once a StatefulSet exists.
-pub(crate) fn operations(
-    workload: &Workload<'_>,
-    record: Option<&Record>,
+/// `stored` is the object as the server holds it, with its record: by it, what a merge left of ours in an entry of the
+/// user's is found. Claim templates are changed only where `has_templates`: they can't be once a StatefulSet exists.
+pub(crate) fn operations<'a>(
+    workload: &'a Workload<'a>,
+    record: Option<&'a Record>,
+    stored: Option<(&'a Workload<'a>, &'a Record)>,
     additions: &Additions,
     has_templates: bool,
 ) -> Vec<PatchOperation> {
-    let mut change = Change { workload, record, operations: Operations::default() };
+    let mut change = Change { workload, record, stored, operations: Operations::default() };
     change.volumes(additions);
     for container in &workload.containers {
         let none = Vec::new();
@@ -249,7 +252,11 @@ impl<'a> Change<'a> {
         let current = self.raw(container, "volumeMounts");
         let place = format!("{MOUNT}/{}", container.name);
         let wanted = wanted.iter().map(Wanted::from).collect();
-        self.reconcile(&place, tokens, current, "mountPath", wanted, &Self::owner);
+        let stored = self.stored.and_then(|(stored, _)| stored.container(container.name).map(|c| c.mounts));
+        let owner = |change: &Self, slot: &str, mount: &Value| {
+            change.owner_of_mount(slot, mount, stored.unwrap_or(&[]))
+        };
+        self.reconcile(&place, tokens, current, "mountPath", wanted, &owner);
     }
 
     fn volumes(&mut self, additions: &Additions) {
@@ -265,6 +272,26 @@ impl<'a> Change<'a> {
 
     fn owner(&self, slot: &str, entry: &Value) -> Owner {
         if self.owns(slot, entry) { Owner::Ours } else { Owner::User }
+    }
+
+    /// Apply merges mounts by their path: the user's volume may stand beside our `readOnly` or `subPath`.
+    fn owner_of_mount(&self, slot: &str, mount: &Value, stored: &[Value]) -> Owner {
+        if self.owns(slot, mount) {
+            return Owner::Ours;
+        }
+        let path = text(mount, "mountPath");
+        let ours = stored.iter().find(|other| text(other, "mountPath") == path);
+        let ours = ours.filter(|ours| self.stored.is_some_and(|(_, record)| record.owns(slot, ours)));
+        let (Some(ours), Some(map)) = (ours, mount.as_object()) else { return Owner::User };
+        let is_left = |field: &str, value: &Value| field != "mountPath" && ours.get(field) == Some(value);
+        // With our volume's name it is our mount, edited: the user's now, as it is.
+        if text(ours, "name") == text(mount, "name")
+            || !map.iter().any(|(field, value)| is_left(field, value))
+        {
+            return Owner::User;
+        }
+        let users = map.iter().filter(|(field, value)| !is_left(field, value));
+        Owner::Both(Value::Object(users.map(|(field, value)| (field.clone(), value.clone())).collect()))
     }
 
     /// Apply merges by name: the user's `valueFrom` may stand beside our `value` and the other way round, or two sources

@@ -178,6 +178,7 @@ impl Record {
     pub(crate) fn remember(&mut self, before: &[&Record]) {
         if let Some(same) = before.iter().find(|record| record.flat() == self.flat()) {
             self.past = same.past.clone();
+            self.forget();
             return;
         }
         let mut seen: BTreeSet<(Slot, Hash)> = self.flat();
@@ -191,6 +192,12 @@ impl Record {
                 self.past.push(new);
             }
         }
+        self.forget();
+    }
+
+    /// Keeps the memory within its bounds, the newest first.
+    fn forget(&mut self) {
+        self.past.truncate(MAX_CONTENTS - 1);
         while serde_json::to_string(&self.past).is_ok_and(|text| text.len() > MAX_PAST_BYTES) {
             self.past.pop();
         }

@@ -1,5 +1,8 @@
 //! Volumes: claims for a Deployment's data paths, claim templates for a StatefulSet's.
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::{Value, json};
 
@@ -10,12 +13,12 @@ use super::{
     record::{ChosenVolume, Record},
 };
 use crate::{
-    decide::{Absence, Choice, Decision, InUse, Outcome, Question, Skipped, choose},
+    decide::{Absence, Choice, Decision, Outcome, Question, Skipped, choose},
     deliver,
     discover::{Catalog, Offer},
     intent::Intent,
     name::{bounded, hex, slug},
-    workload::{Kind, text},
+    workload::{Kind, Workload, text},
 };
 
 /// The size of a volume where neither the workload nor its profile says one.
@@ -35,6 +38,14 @@ pub(super) struct StorageQuestion<'a> {
     pub before: Option<&'a Record>,
     /// Whether the object exists already.
     pub is_update: bool,
+}
+
+/// What a data path wants.
+enum Wished {
+    /// A volume of this size.
+    Anew(String),
+    /// The one that it has.
+    Chosen(ChosenVolume),
 }
 
 /// What stands at a data path now.
@@ -58,77 +69,104 @@ impl StorageQuestion<'_> {
     }
 
     fn fit(&self, catalog: &Catalog, target: &Target<'_>, fitted: &mut Fitted) -> Result<Outcome, Absence> {
-        let paths = target.data_paths();
         let is_set = target.workload.kind == Kind::StatefulSet;
         if is_set && self.is_update {
             return Err(Absence::Immutable);
         }
-        let classless: Vec<&Value> = match is_set {
-            true => target.workload.claim_templates().iter().filter(is_classless).collect(),
-            false => Vec::new(),
-        };
+        let paths = self.paths(target);
+        let templates = if is_set { target.workload.claim_templates() } else { &[] };
+        let classless: Vec<&Value> = templates.iter().filter(is_classless).collect();
         if paths.is_empty() && classless.is_empty() {
             return Err(Absence::NoDataPath);
         }
         if target.workload.name.is_empty() && !is_set {
             return Err(Absence::NoName);
         }
-        let chosen = self.chosen(&paths);
-        let outcome = match self.unchanged(catalog, &paths, &chosen) {
-            Some(outcome) => outcome,
-            None => self.choose(catalog, target)?,
-        };
-        let offer = match &outcome {
-            Outcome::Bound(offer) => Some(offer.clone()),
-            _ => None,
-        };
-        let mut is_used = false;
-        for (path, size) in &paths {
-            let volume =
-                chosen.get(path).cloned().or_else(|| Some(ChosenVolume::of(offer.as_deref()?, size)));
-            let Some(volume) = volume else { continue };
+        let (outcome, offer, refused) = self.outcome(catalog, target, &paths)?;
+        let mut taken = Vec::new();
+        for (path, wished) in &paths {
+            let volume = match (wished, offer.as_deref(), &refused) {
+                (Wished::Chosen(volume), ..) => volume.clone(),
+                (Wished::Anew(size), Some(offer), None) => ChosenVolume::of(offer, size),
+                (Wished::Anew(_), _, reason) => {
+                    let reason = reason.as_ref().map_or_else(String::new, ToString::to_string);
+                    fitted.skipped.push(Skipped::new(path, reason));
+                    continue;
+                }
+            };
             if volume.kind == "block" && target.workload.generations_overlap() {
                 fitted.notes.push(format!("{path} is block storage: one pod at a time"));
             }
             match target.place(path) {
-                Place::Taken(reason) => fitted.skipped.push(Skipped::new(path, reason)),
+                Place::Taken(reason) => {
+                    taken.push(path.clone());
+                    fitted.skipped.push(Skipped::new(path, reason));
+                }
                 Place::Free(empty_dir) => {
-                    is_used |= target.add_volume(self.question.intent, path, &volume, empty_dir, fitted);
+                    target.add_volume(self.question.intent, path, &volume, empty_dir, fitted)
                 }
             }
         }
+        let is_used = !fitted.additions.volumes.is_empty() || !fitted.additions.templates.is_empty();
         if let Some(offer) = &offer {
             self.add_classes(&classless, offer, fitted);
         }
         if is_used {
             target.add_group(self.question.intent, fitted);
         }
-        Ok(outcome)
+        match fitted.additions.is_empty() && !taken.is_empty() {
+            true => Err(Absence::Mounted(taken)),
+            false => Ok(outcome),
+        }
     }
 
-    /// The volumes that these paths have already: chosen once.
-    fn chosen(&self, paths: &BTreeMap<String, String>) -> BTreeMap<String, ChosenVolume> {
-        let claims = self.before.map(|record| &record.claims).into_iter().flatten();
-        let wanted = claims.filter(|(path, _)| paths.contains_key(*path));
-        wanted.map(|(path, volume)| (path.clone(), volume.clone())).collect()
+    /// The paths that want a volume. One that has its volume keeps it, unless the workload's own list leaves it out: a
+    /// profile that no longer matches must not put an app on an empty disk.
+    fn paths(&self, target: &Target<'_>) -> BTreeMap<String, Wished> {
+        let wished = target.data_paths().into_iter().map(|(path, size)| (path, Wished::Anew(size)));
+        let mut paths: BTreeMap<String, Wished> = wished.collect();
+        for (path, volume) in self.before.iter().flat_map(|record| &record.claims) {
+            if target.wishes.storage.is_empty() || paths.contains_key(path) {
+                paths.insert(path.clone(), Wished::Chosen(volume.clone()));
+            }
+        }
+        paths
     }
 
-    /// Where every path has its volume already, nothing is chosen anew.
-    fn unchanged(
+    /// What the intent comes to, the offer for new volumes, and why there are none: a path that has its volume stays
+    /// whatever becomes of the others.
+    fn outcome(
         &self,
         catalog: &Catalog,
-        paths: &BTreeMap<String, String>,
-        chosen: &BTreeMap<String, ChosenVolume>,
-    ) -> Option<Outcome> {
-        if paths.is_empty() || chosen.len() < paths.len() {
-            return None;
+        target: &Target<'_>,
+        paths: &BTreeMap<String, Wished>,
+    ) -> Result<(Outcome, Option<Arc<Offer>>, Option<Absence>), Absence> {
+        let has_chosen = paths.values().any(|wished| matches!(wished, Wished::Chosen(_)));
+        let has_new = paths.is_empty() || paths.values().any(|wished| matches!(wished, Wished::Anew(_)));
+        if has_new {
+            match self.choose(catalog, target) {
+                Ok(Outcome::Bound(offer)) => return Ok((Outcome::Bound(offer.clone()), Some(offer), None)),
+                Ok(outcome) if !has_chosen => return Ok((outcome, None, None)),
+                Err(absence) if !has_chosen => return Err(absence),
+                Ok(_) => return Ok((self.unchanged(catalog), None, Some(Absence::NoOffer))),
+                Err(absence) => return Ok((self.unchanged(catalog), None, Some(absence))),
+            }
         }
-        let InUse { offer: id, .. } = self.question.in_use?;
-        let offer = catalog.offer(self.question.intent, id).filter(|offer| offer.is_complete());
-        Some(match offer {
-            Some(offer) => Outcome::Bound(offer.clone()),
-            None => Outcome::Kept { offer: id.to_string(), reason: format!("{id} is no longer offered") },
-        })
+        Ok((self.unchanged(catalog), None, None))
+    }
+
+    /// The offer of the volumes that are there.
+    fn unchanged(&self, catalog: &Catalog) -> Outcome {
+        let id =
+            self.before.and_then(|record| record.in_use(self.question.intent, "")).map(|in_use| in_use.offer);
+        let offer = id.as_ref().and_then(|id| catalog.offer(self.question.intent, id));
+        match (offer.filter(|offer| offer.is_complete()), id) {
+            (Some(offer), _) => Outcome::Bound(offer.clone()),
+            (None, Some(id)) => {
+                Outcome::Kept { offer: id.to_string(), reason: format!("{id} is no longer offered") }
+            }
+            (None, None) => Outcome::Kept { offer: String::new(), reason: "its volumes are there".into() },
+        }
     }
 
     fn choose(&self, catalog: &Catalog, target: &Target<'_>) -> Result<Outcome, Absence> {
@@ -167,12 +205,14 @@ impl StorageQuestion<'_> {
 
 /// What a StatefulSet that exists has of us, which can't change: it stays whatever is wished.
 pub(super) fn immutable(
-    additions: Additions,
-    before: &Record,
+    target: &Target<'_>,
+    mut additions: Additions,
+    (stored, before): (&Workload<'_>, &Record),
     catalog: &Catalog,
     intent: &Intent,
     wish: Option<bool>,
 ) -> Stored {
+    target.mount_orphans(intent, stored, &mut additions);
     let id = before.in_use(intent, "").map(|in_use| in_use.offer);
     let offer = id.as_ref().and_then(|id| catalog.offer(intent, id)).filter(|_| wish.is_some());
     let name = id.map_or_else(String::new, |id| id.to_string());
@@ -189,7 +229,9 @@ pub(super) fn immutable(
 
 fn is_classless(template: &&Value) -> bool {
     let spec = template.get("spec").and_then(Value::as_object);
-    spec.is_some_and(|spec| spec.get("storageClassName").is_none_or(Value::is_null))
+    let is_absent = |field: &str| spec.is_some_and(|spec| spec.get(field).is_none_or(Value::is_null));
+    // One that names its volume wants no other.
+    ["storageClassName", "volumeName", "selector"].into_iter().all(is_absent)
 }
 
 // === impl ChosenVolume ===
@@ -263,7 +305,7 @@ impl Target<'_> {
             && volume.and_then(Value::as_object).is_some_and(|volume| volume.len() == 2)
     }
 
-    /// Adds one volume with its mounts; says whether it could.
+    /// Adds one volume with its mounts.
     fn add_volume(
         &self,
         intent: &Intent,
@@ -271,7 +313,7 @@ impl Target<'_> {
         volume: &ChosenVolume,
         empty_dir: Option<String>,
         fitted: &mut Fitted,
-    ) -> bool {
+    ) {
         let is_set = self.workload.kind == Kind::StatefulSet;
         let made = bounded(&slug(path), &hex(&["volume", path], 6)).trim_start_matches('-').to_owned();
         let name = empty_dir.clone().unwrap_or(made);
@@ -282,7 +324,7 @@ impl Target<'_> {
             || is_taken(self.workload.claim_templates(), "/metadata/name");
         if taken {
             fitted.skipped.push(Skipped::new(path, format!("a volume named {name} exists")));
-            return false;
+            return;
         }
         let additions = &mut fitted.additions;
         if is_set {
@@ -306,7 +348,36 @@ impl Target<'_> {
             let original = found.and_then(|found| found.get("emptyDir")).cloned();
             additions.replaced.insert(volume, original.unwrap_or_default());
         }
-        true
+    }
+
+    /// Mounts templates of ours that no container mounts any more (it may have got another name) where they were mounted.
+    fn mount_orphans(&self, intent: &Intent, stored: &Workload<'_>, additions: &mut Additions) {
+        let mounted = |additions: &Additions, name: &str| {
+            additions.mounts.values().flatten().any(|entry| text(&entry.value, "name") == name)
+                || self
+                    .workload
+                    .containers
+                    .iter()
+                    .flat_map(|c| c.mounts)
+                    .any(|mount| text(mount, "name") == name)
+        };
+        for template in additions.templates.clone() {
+            if mounted(additions, &template.key) {
+                continue;
+            }
+            let before = stored.containers.iter().flat_map(|container| container.mounts);
+            let paths: BTreeSet<&str> =
+                before.filter(|m| text(m, "name") == template.key).map(|m| text(m, "mountPath")).collect();
+            for (container, path) in
+                self.containers.iter().flat_map(|c| paths.iter().map(move |path| (c, *path)))
+            {
+                if self.obstacle(container, path).is_none() {
+                    let mount = json!({"name": template.key, "mountPath": path});
+                    let mounts = additions.mounts.entry(container.name.to_owned()).or_default();
+                    mounts.push(Entry::new(intent, path, mount));
+                }
+            }
+        }
     }
 
     /// A Ceph volume belongs to root, an `emptyDir` to all: the app's group is added where it is known.
