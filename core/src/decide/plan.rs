@@ -202,7 +202,7 @@ impl fmt::Display for Decision {
         asides.extend(by_reason.iter().map(|(reason, what)| flat(&format!("{reason}: {}", what.join(", ")))));
         match asides.is_empty() {
             true => Ok(()),
-            false => write!(f, " ({})", asides.join("; ")),
+            false => write!(f, " ({})", asides.join(", ")),
         }
     }
 }
