@@ -40,6 +40,19 @@ pub(super) struct StorageQuestion<'a> {
     pub is_update: bool,
 }
 
+/// What the intent comes to, the offer for new volumes, and why there is none.
+struct Found {
+    outcome: Outcome,
+    offer: Option<Arc<Offer>>,
+    refused: Option<Absence>,
+}
+
+impl Found {
+    fn new(outcome: Outcome, offer: Option<Arc<Offer>>, refused: Option<Absence>) -> Self {
+        Self { outcome, offer, refused }
+    }
+}
+
 /// What a data path wants.
 enum Wished {
     /// A volume of this size.
@@ -82,7 +95,7 @@ impl StorageQuestion<'_> {
         if target.workload.name.is_empty() && !is_set {
             return Err(Absence::NoName);
         }
-        let (outcome, offer, refused) = self.outcome(catalog, target, &paths)?;
+        let Found { outcome, offer, refused } = self.find(catalog, target, &paths)?;
         let mut taken = Vec::new();
         for (path, wished) in &paths {
             let volume = match (wished, offer.as_deref(), &refused) {
@@ -133,26 +146,27 @@ impl StorageQuestion<'_> {
         paths
     }
 
-    /// What the intent comes to, the offer for new volumes, and why there are none: a path that has its volume stays
-    /// whatever becomes of the others.
-    fn outcome(
+    /// Looks for storage where a path needs a new volume: one that has its volume stays whatever becomes of the others.
+    fn find(
         &self,
         catalog: &Catalog,
         target: &Target<'_>,
         paths: &BTreeMap<String, Wished>,
-    ) -> Result<(Outcome, Option<Arc<Offer>>, Option<Absence>), Absence> {
+    ) -> Result<Found, Absence> {
         let has_chosen = paths.values().any(|wished| matches!(wished, Wished::Chosen(_)));
         let has_new = paths.is_empty() || paths.values().any(|wished| matches!(wished, Wished::Anew(_)));
         if has_new {
             match self.choose(catalog, target) {
-                Ok(Outcome::Bound(offer)) => return Ok((Outcome::Bound(offer.clone()), Some(offer), None)),
-                Ok(outcome) if !has_chosen => return Ok((outcome, None, None)),
+                Ok(Outcome::Bound(offer)) => {
+                    return Ok(Found::new(Outcome::Bound(offer.clone()), Some(offer), None));
+                }
+                Ok(outcome) if !has_chosen => return Ok(Found::new(outcome, None, None)),
                 Err(absence) if !has_chosen => return Err(absence),
-                Ok(_) => return Ok((self.unchanged(catalog), None, Some(Absence::NoOffer))),
-                Err(absence) => return Ok((self.unchanged(catalog), None, Some(absence))),
+                Ok(_) => return Ok(Found::new(self.unchanged(catalog), None, Some(Absence::NoOffer))),
+                Err(absence) => return Ok(Found::new(self.unchanged(catalog), None, Some(absence))),
             }
         }
-        Ok((self.unchanged(catalog), None, None))
+        Ok(Found::new(self.unchanged(catalog), None, None))
     }
 
     /// The offer of the volumes that are there.

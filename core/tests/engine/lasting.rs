@@ -30,7 +30,7 @@ fn an_empty_value_stays_ours_in_the_store() {
         stored(update(&with(first.clone(), IMAGE, json!("example.org/unknown:2")), &first, &catalog));
     assert_eq!(status_of(&second, "ldap"), "directory/openldap");
     let back = update(&apply(&second, &object, &plain), &second, &catalog);
-    assert_eq!(variables(&back, "app", "EMPTY"), [&json!({}); 0]);
+    assert!(variables(&back, "app", "EMPTY").is_empty());
 }
 
 #[test]
