@@ -1,6 +1,7 @@
 //! What a workload may ask for.
 use std::{borrow::Borrow, fmt};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::name::is_dns_label;
@@ -76,6 +77,24 @@ impl Intent {
             Some(Known::Storage) => "storage",
             None => "custom",
         }
+    }
+}
+
+impl JsonSchema for Intent {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Intent".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "`ldap`, `mail`, `analytics`, `storage`, or a custom intent: any other DNS label but `app`.",
+            "pattern": "^(?!app$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
+        })
     }
 }
 

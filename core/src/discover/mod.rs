@@ -16,5 +16,5 @@ pub use inventory::{Inventory, Taken};
 pub use object::ObjectError;
 pub(crate) use object::string_map;
 pub use offer::{Consumers, CredentialsSecret, Offer, OfferId, Origin, Source};
-pub use recipe::{Recipe, Recipes};
+pub use recipe::{Recipe, Recipes, recipe_schema};
 pub use selector::{LabelSelector, Labels, NotASelector};

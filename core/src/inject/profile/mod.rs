@@ -1,4 +1,5 @@
 //! Profiles: data that says how one app takes settings.
+mod fields;
 mod written;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -132,6 +133,11 @@ struct DataPath {
 
 static BUILT_IN: include_dir::Dir<'_> = include_dir::include_dir!("$CARGO_MANIFEST_DIR/src/inject/profiles");
 
+/// The JSON Schema of a profile's file.
+pub fn profile_schema() -> schemars::Schema {
+    schemars::schema_for!(fields::Written)
+}
+
 // === impl Profiles ===
 
 impl Profiles {
@@ -182,12 +188,24 @@ impl Profiles {
     /// The profile that matches an image best: the longest pattern; of two as long, one of the cluster's before a
     /// built-in one, then the first by name.
     pub fn by_image(&self, image: &str) -> Option<&Arc<Profile>> {
+        self.best(image).into_iter().next()
+    }
+
+    /// The profiles that match an image as well as the one that [`Self::by_image`] takes, and come after it.
+    pub fn runners_up(&self, image: &str) -> Vec<&Arc<Profile>> {
+        self.best(image).into_iter().skip(1).collect()
+    }
+
+    /// The profiles with the longest pattern that matches: the cluster's before the built-in ones, each by name.
+    fn best(&self, image: &str) -> Vec<&Arc<Profile>> {
         let (repository, tag) = repository(image);
-        let matching = self.profiles.values().filter_map(|profile| {
-            let specificity = profile.specificity(&repository, &tag)?;
-            Some((std::cmp::Reverse(specificity), profile.is_built_in, &profile.name, profile))
-        });
-        matching.min_by_key(|(specificity, built_in, name, _)| (*specificity, *built_in, *name)).map(|m| m.3)
+        let matching = self.profiles.values().filter_map(|p| Some((p.specificity(&repository, &tag)?, p)));
+        let matching: Vec<(usize, &Arc<Profile>)> = matching.collect();
+        let longest = matching.iter().map(|(specificity, _)| *specificity).max();
+        let mut best: Vec<_> =
+            matching.into_iter().filter(|(s, _)| Some(*s) == longest).map(|(_, profile)| profile).collect();
+        best.sort_by_key(|profile| (profile.is_built_in, profile.name.as_str()));
+        best
     }
 }
 
@@ -237,12 +255,18 @@ impl Profile {
 
 impl ImagePattern {
     /// A pattern of an AppProfile: a colon after the last slash begins the tag's.
-    fn with_tag(text: &str) -> Self {
+    ///
+    /// # Errors
+    /// A sentence to report.
+    fn with_tag(text: &str) -> Result<Self, String> {
         let (repository, tag) = match text.rsplit_once(':') {
-            Some((repository, tag)) if !tag.contains('/') => (repository, Some(WildMatch::new(tag))),
+            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
             _ => (text, None),
         };
-        Self { text: text.to_owned(), repository: WildMatch::new(repository), tag }
+        data::check_image_pattern(repository)?;
+        tag.map_or(Ok(()), data::check_tag_pattern)?;
+        let tag = tag.map(WildMatch::new);
+        Ok(Self { text: text.to_owned(), repository: WildMatch::new(repository), tag })
     }
 }
 

@@ -1,11 +1,17 @@
-//! Profiles as they are written: YAML files, and our resource `AppProfile`.
+//! Profiles read and checked: YAML files, and our resource `AppProfile`.
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::Deserialize as _;
 use serde_json::Value;
 use wildmatch::WildMatch;
 
-use super::{Block, ConfigFile, Content, DataPath, ImagePattern, Mapped, Mapping, Profile, Takes, Variable};
+use super::{
+    Block, ConfigFile, Content, DataPath, ImagePattern, Mapped, Mapping, Profile, Takes, Variable,
+    fields::{
+        Login, Written, WrittenBlock, WrittenData, WrittenFile, WrittenMap, WrittenMapping, WrittenVariable,
+        WrittenWhen,
+    },
+};
 use crate::{
     api::AppProfileSpec,
     data::{self, Confidence, DataError, Proof},
@@ -33,91 +39,6 @@ const SYSTEM_PATHS: [&str; 13] = [
     "/var/run",
 ];
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    name: String,
-    app: String,
-    images: Vec<String>,
-    tags: Option<String>,
-    gid: Option<i64>,
-    #[serde(default)]
-    data: Vec<WrittenData>,
-    #[serde(default)]
-    intents: BTreeMap<Intent, WrittenMapping>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct WrittenData {
-    path: String,
-    size: Option<String>,
-    tags: Option<String>,
-    except_tags: Option<String>,
-    #[serde(default)]
-    optional: bool,
-    #[serde(rename = "note")]
-    _note: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct WrittenMapping {
-    #[serde(default)]
-    env: BTreeMap<String, WrittenVariable>,
-    #[serde(default)]
-    files: Vec<WrittenFile>,
-    unsupported: Option<String>,
-    #[serde(default)]
-    aliases: BTreeMap<String, Vec<String>>,
-    #[serde(default)]
-    first_boot_only: bool,
-    #[serde(default)]
-    needs: Vec<String>,
-    login: Option<Login>,
-    note: Option<String>,
-    confidence: Confidence,
-    #[serde(default)]
-    sources: Vec<String>,
-    #[serde(default)]
-    unverified: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenFile {
-    path: String,
-    source: Option<String>,
-    #[serde(default)]
-    blocks: Vec<WrittenBlock>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-enum WrittenBlock {
-    Text(String),
-    When { when: String, is: Vec<String>, text: String },
-}
-
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Login {
-    Additive,
-    Replaces,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-enum WrittenVariable {
-    Template(String),
-    Map {
-        map: String,
-        to: BTreeMap<String, String>,
-        #[serde(default)]
-        unsupported: Vec<String>,
-    },
-}
-
 // === impl Profile ===
 
 impl Profile {
@@ -133,6 +54,12 @@ impl Profile {
         }
         if written.images.is_empty() {
             return Err(fail("images: name at least one".into()));
+        }
+        for pattern in &written.images {
+            data::check_image_pattern(pattern).map_err(|reason| fail(format!("images: {reason}")))?;
+        }
+        if let Some(pattern) = &written.tags {
+            data::check_tag_pattern(pattern).map_err(|reason| fail(format!("tags: {reason}")))?;
         }
         let mut intents = BTreeMap::new();
         for (intent, mapping) in written.intents {
@@ -173,6 +100,7 @@ impl Profile {
         if spec.images.is_empty() {
             return Err("spec.images: name at least one".into());
         }
+        let images = spec.images.iter().map(|text| ImagePattern::with_tag(text));
         let mut intents = BTreeMap::new();
         for (intent, env) in spec.env {
             let mapping = WrittenMapping::of_env(env.into_iter().collect());
@@ -196,7 +124,7 @@ impl Profile {
             app: name.to_owned(),
             gid: None,
             intents,
-            images: spec.images.iter().map(|text| ImagePattern::with_tag(text)).collect(),
+            images: images.collect::<Result<_, _>>().map_err(|reason| format!("spec.images: {reason}"))?,
             data: data.collect::<Result<_, _>>().map_err(|reason| format!("spec.data: {reason}"))?,
             is_built_in: false,
         })
@@ -299,7 +227,7 @@ impl WrittenBlock {
     fn check(self, intent: &Intent) -> Result<Block, String> {
         let (text, when) = match self {
             Self::Text(text) => (text, None),
-            Self::When { when, is, text } => {
+            Self::When(WrittenWhen { when, is, text }) => {
                 let setting = when.strip_prefix(intent.as_str()).and_then(|rest| rest.strip_prefix('.'));
                 match setting.filter(|setting| settings::is_known(intent, setting)) {
                     Some(setting) => (text, Some((setting.to_owned(), is))),
@@ -323,7 +251,7 @@ impl WrittenVariable {
             Self::Template(text) => {
                 Template::parse(&text, intent).map(Variable::Template).map_err(|error| error.to_string())
             }
-            Self::Map { map, to, unsupported } => {
+            Self::Map(WrittenMap { map, to, unsupported }) => {
                 let setting = map.strip_prefix(intent.as_str()).and_then(|rest| rest.strip_prefix('.'));
                 match setting.filter(|setting| settings::is_known(intent, setting)) {
                     Some(setting) => {
@@ -339,6 +267,9 @@ impl WrittenVariable {
 impl TryFrom<WrittenData> for DataPath {
     type Error = String;
     fn try_from(written: WrittenData) -> Result<Self, String> {
+        for pattern in [&written.tags, &written.except_tags].into_iter().flatten() {
+            data::check_tag_pattern(pattern)?;
+        }
         if let Some(size) = written.size.as_deref().filter(|size| !is_size(size)) {
             return Err(format!("`{size}` is not a size"));
         }

@@ -1,15 +1,18 @@
 //! Recipes: data that recognises well-known services and says what it knows of them.
+mod written;
+
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use wildmatch::WildMatch;
 
+pub(super) use self::written::ConfigMapNames;
+use self::written::{Port, Written, WrittenEvidence};
 use super::{
     Labels,
     service::{ServiceFacts, ServicePort},
 };
 use crate::{
-    data::{self, Confidence, DataError, Proof},
+    data::{self, DataError, Proof},
     intent::{Intent, Known},
     name::is_dns_label,
     settings,
@@ -65,72 +68,9 @@ struct Evidence {
     names: Vec<WildMatch>,
 }
 
-/// A ConfigMap of a chart, and which setting stands under which key.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ConfigMapNames {
-    /// Its name, in which `*` is the Service's.
-    name: String,
-    /// Keys by setting.
-    pub settings: BTreeMap<String, String>,
-}
-
-/// A port that an app should use.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Port {
-    name: Option<String>,
-    number: Option<u16>,
-    tls: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Written {
-    name: String,
-    title: String,
-    intent: Intent,
-    provider: Option<String>,
-    #[serde(default, rename = "match")]
-    evidence: WrittenEvidence,
-    #[serde(default)]
-    exclude: Exclude,
-    #[serde(default)]
-    provisioners: Vec<String>,
-    config_map: Option<ConfigMapNames>,
-    #[serde(default)]
-    ports: Vec<Port>,
-    #[serde(default)]
-    settings: BTreeMap<String, String>,
-    #[serde(default)]
-    trap: bool,
-    hint: Option<String>,
-    confidence: Confidence,
-    sources: Vec<String>,
-    #[serde(default)]
-    unverified: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct WrittenEvidence {
-    #[serde(default)]
-    images: Vec<String>,
-    #[serde(default)]
-    labels: Vec<BTreeMap<String, String>>,
-    #[serde(default)]
-    port_names: Vec<String>,
-    #[serde(default)]
-    port_numbers: Vec<u16>,
-    #[serde(default)]
-    names: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Exclude {
-    #[serde(default)]
-    names: Vec<String>,
+/// The JSON Schema of a recipe's file.
+pub fn recipe_schema() -> schemars::Schema {
+    schemars::schema_for!(Written)
 }
 
 static BUILT_IN: include_dir::Dir<'_> = include_dir::include_dir!("$CARGO_MANIFEST_DIR/src/discover/recipes");
@@ -263,6 +203,18 @@ impl Recipe {
             if !port.tls.as_deref().is_none_or(|tls| ["none", "starttls", "tls"].contains(&tls)) {
                 return Err(fail("ports: tls is none, starttls or tls".into()));
             }
+        }
+        if written.ports.iter().any(|port| port.name.is_none() && port.number.is_none()) {
+            return Err(fail("ports: give each a name or a number".into()));
+        }
+        for pattern in &written.evidence.images {
+            data::check_image_pattern(pattern).map_err(|reason| fail(format!("match.images: {reason}")))?;
+        }
+        let from_config_map = written.config_map.iter().flat_map(|map| map.settings.keys());
+        if let Some(unknown) =
+            from_config_map.into_iter().find(|name| !settings::is_known(&written.intent, name))
+        {
+            return Err(fail(format!("config-map.settings: unknown setting `{unknown}`")));
         }
         let mut templates = BTreeMap::new();
         for (name, text) in written.settings {
