@@ -83,7 +83,11 @@ pub fn explained(
     };
     let profile = plan.profile.as_ref().and_then(|name| catalog.profiles().get(name));
     let profile = profile.map_or("none: generic names".to_owned(), |p| format!("{} ({})", p.name, p.app));
-    text += &format!("  profile     {profile}\n  containers  {}\n", plan.containers.join(", "));
+    text += &format!("  profile     {profile}\n");
+    for other in also_matching(catalog, workload.as_ref(), plan.profile.as_deref()) {
+        text += &format!("              also matches: {other} (same pattern length)\n");
+    }
+    text += &format!("  containers  {}\n", plan.containers.join(", "));
     if plan.decisions.is_empty() {
         text += "  nothing is asked for: annotate it, for example opportune.libre.sh/wants: \"ldap, mail\"\n";
     }
@@ -109,6 +113,20 @@ pub fn explained(
     }
     text += &added(object, verdict)?;
     Ok(text)
+}
+
+/// The profiles that fit the image as well as the one that was taken.
+fn also_matching<'a>(
+    catalog: &'a Catalog,
+    workload: Option<&Workload<'_>>,
+    taken: Option<&str>,
+) -> Vec<&'a str> {
+    let profiles = catalog.profiles();
+    let mut images = workload.into_iter().flat_map(|workload| &workload.containers).map(|c| c.image);
+    let image = images.find(|image| profiles.by_image(image).is_some_and(|p| Some(p.name.as_str()) == taken));
+    image.map_or_else(Vec::new, |image| {
+        profiles.runners_up(image).into_iter().map(|profile| profile.name.as_str()).collect()
+    })
 }
 
 fn headline(intent: &Intent, decision: &Decision, width: usize) -> String {

@@ -309,6 +309,22 @@ fn explain_tells_an_operator_why_an_offer_is_not_for_a_namespace() {
     assert!(ran.out.contains("incomplete  directory/lldap lacks base-dn"), "{}", ran.out);
 }
 
+#[test]
+fn explain_names_the_profiles_that_fit_as_well() {
+    let profile = "{apiVersion: opportune.libre.sh/v1alpha1, kind: AppProfile, metadata: {name: ours},\n\
+        spec: {images: [docker.io/bitnami/wordpress]}}\n";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("profile.yaml");
+    std::fs::write(&path, profile).unwrap();
+    let cluster = demo("cluster.yaml");
+    let catalog = [cluster.to_str().unwrap(), path.to_str().unwrap()];
+    let text = wordpress();
+    let ran = ran(opportune(&["explain", "-f", "-", "--catalog", catalog[0], catalog[1]]).write_stdin(text));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.contains("profile     ours (ours)\n"), "{}", ran.out);
+    assert!(ran.out.contains("also matches: wordpress-bitnami (same pattern length)\n"), "{}", ran.out);
+}
+
 #[rstest]
 #[case(&["inject", "-f", "x.yaml"], "--catalog PATH is needed")]
 #[case(&["inject"], "--filename")]
