@@ -9,5 +9,16 @@
 )]
 mod bad;
 mod order;
+mod profiles;
+mod recipes;
 mod reference;
 mod schema;
+
+/// The names of the goldens in a folder of `snapshots`.
+fn snapshots_of(folder: &str) -> Vec<String> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/snapshots").join(folder);
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let names = names.filter_map(|name| Some(name.to_str()?.strip_suffix(".snap")?.to_owned()));
+    let sorted: std::collections::BTreeSet<String> = names.collect();
+    sorted.into_iter().collect()
+}

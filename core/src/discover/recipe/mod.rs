@@ -111,8 +111,12 @@ impl Recipes {
 
     /// The recipe that recognises a Service best, given the images behind it; the first by name where two do equally.
     pub(super) fn recognise(&self, service: &ServiceFacts, images: &[String]) -> Option<&Recipe> {
-        let recognised = self.recipes.iter().filter(|recipe| !recipe.is_double(service));
-        best(recognised, |recipe| recipe.weigh(service, images))
+        let weigh = |recipe: &Recipe| recipe.weigh(service, images);
+        // What one recipe knows to be a double is none of another's either.
+        if self.recipes.iter().any(|recipe| recipe.is_double(service) && weigh(recipe).is_some()) {
+            return None;
+        }
+        best(self.recipes.iter(), weigh)
     }
 
     /// The recipe that fits a Service that is said to offer `intent`: by its evidence, else the intent's general one.
