@@ -8,6 +8,7 @@
     reason = "a test may panic, in its helpers too, and its name is its documentation"
 )]
 mod bad;
+mod encodings;
 mod order;
 mod profiles;
 mod recipes;
