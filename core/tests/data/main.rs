@@ -7,13 +7,16 @@
     clippy::indexing_slicing,
     reason = "a test may panic, in its helpers too, and its name is its documentation"
 )]
+mod apps_page;
 mod bad;
 mod encodings;
+mod markdown;
 mod order;
 mod profiles;
 mod recipes;
 mod reference;
 mod schema;
+mod services_page;
 
 /// The names of the goldens in a folder of `snapshots`.
 fn snapshots_of(folder: &str) -> Vec<String> {
