@@ -10,6 +10,7 @@
 mod apps_page;
 mod bad;
 mod encodings;
+mod guide;
 mod markdown;
 mod order;
 mod profiles;
