@@ -8,7 +8,7 @@ use crate::{discover::LabelSelector, intent::Intent};
 
 /// `ServiceOffer.spec`: something that can satisfy one intent, whether it runs in the cluster or not.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceOfferSpec {
     /// What it offers.
     pub intent: Intent,
@@ -54,7 +54,7 @@ pub struct SecretRef {
 
 /// `AppProfile.spec`: how one app takes settings.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AppProfileSpec {
     /// Repository patterns, with an optional tag pattern after a colon (`docker.io/example/app:*-alpine`).
     pub images: Vec<String>,

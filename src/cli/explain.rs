@@ -159,6 +159,7 @@ fn added(object: &Value, verdict: &Verdict) -> Result<String, Failure> {
         for entry in container.env.iter().filter(|e| is_new(e, old.map_or(&[], |old| old.env))) {
             let value = match entry.get("value").and_then(Value::as_str) {
                 Some(value) => format!("= {value}"),
+                None if entry.get("valueFrom").is_none() => "=".to_owned(),
                 None => {
                     let at = |field: &str| {
                         entry.pointer(&format!("/valueFrom/secretKeyRef/{field}")).and_then(Value::as_str)

@@ -75,6 +75,29 @@ impl Inventory {
     /// # Errors
     /// [`ObjectError`] names the field that can't be read; nothing else is lost by it.
     pub fn apply(&mut self, object: &Value) -> Result<Taken, ObjectError> {
+        let taken = self.take(object);
+        if taken.is_err() {
+            // What can't be read must not go on as it was before.
+            self.forget(object);
+        }
+        taken
+    }
+
+    /// Forgets what our own resource, or a StorageClass, was.
+    fn forget(&mut self, object: &Value) {
+        let Ok(name) = object::name(object) else { return };
+        match object.get("kind").and_then(Value::as_str) {
+            Some("AppProfile") => drop(self.profiles.remove(&name)),
+            Some("StorageClass") => drop(self.offers.remove(&("StorageClass", None, name))),
+            Some("ServiceOffer") => {
+                let namespace = object::namespaced_name(object).ok().map(|(namespace, _)| namespace);
+                self.offers.remove(&("ServiceOffer", namespace, name));
+            }
+            _ => {}
+        }
+    }
+
+    fn take(&mut self, object: &Value) -> Result<Taken, ObjectError> {
         let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
         let group = text("apiVersion").rsplit_once('/').map_or("", |(group, _)| group);
         match (group, text("kind")) {

@@ -158,6 +158,17 @@ fn check(
     if mapping.replaces_login && !is_required {
         return Err(Absence::ReplacesLogin(intent.clone()));
     }
+    for (setting, values) in &mapping.only {
+        let value =
+            offer.settings.literal(setting).filter(|value| !values.iter().any(|other| other == value));
+        if let Some(value) = value {
+            return Err(Absence::UnsupportedMode {
+                app: target.app(),
+                setting: format!("{intent}.{setting}"),
+                value: value.to_owned(),
+            });
+        }
+    }
     let is_missing = |name: &&String| offer.settings.get(name).is_none();
     let missing: Vec<String> = mapping.needs.iter().filter(is_missing).cloned().collect();
     match missing.is_empty() {

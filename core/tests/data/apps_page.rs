@@ -118,6 +118,10 @@ fn mapping(intent: &str, mapping: &Value) -> String {
         "replaces" => "Replaces the local login: injected only where the directory is required.".to_owned(),
         _ => "Local users still log in.".to_owned(),
     }));
+    for (setting, values) in mapping.get("only").and_then(Value::as_object).into_iter().flatten() {
+        let values: Vec<&str> = values.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        about.push(format!("Only with {} {}.", code(setting), codes(&values)));
+    }
     let needs = texts(mapping, "needs");
     about.extend((!needs.is_empty()).then(|| format!("Needs {}.", codes(&needs))));
     about.extend(mapping["note"].as_str().map(|note| {

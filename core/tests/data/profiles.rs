@@ -78,14 +78,14 @@ fn catalog(servers: Servers) -> Catalog {
     inventory.snapshot()
 }
 
-/// A Deployment that requires what the profile can take, and wants the rest.
+/// A Deployment that wants everything, and requires what would replace its own login.
 fn deployment(profile: &Profile) -> Value {
-    let is_taken = |intent: &&str| {
-        let mapping = profile.intents.get(*intent);
-        mapping.is_none_or(|mapping| matches!(mapping.takes, Takes::Mapped(_)))
+    let replaces = |intent: &&str| match profile.intents.get(*intent).map(|mapping| &mapping.takes) {
+        Some(Takes::Mapped(mapped)) => mapped.replaces_login,
+        _ => false,
     };
     let (required, mut wanted): (Vec<&str>, Vec<&str>) =
-        ["ldap", "mail", "analytics"].into_iter().partition(is_taken);
+        ["ldap", "mail", "analytics"].into_iter().partition(replaces);
     wanted.push("storage");
     let image = example(profile.images().next().unwrap());
     json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app", "namespace": "blog"},
@@ -119,6 +119,7 @@ fn variables(object: &Value) -> BTreeMap<String, String> {
         .map(|entry| {
             let value = match entry.get("value").and_then(Value::as_str) {
                 Some(value) => format!("= {value}"),
+                None if entry.get("valueFrom").is_none() => "=".to_owned(),
                 None => format!(
                     "from {}, key {}",
                     text(entry, "/valueFrom/secretKeyRef/name"),
@@ -167,7 +168,11 @@ fn delivered(verdict: &Verdict) -> String {
     }
     for (name, map) in &verdict.delivery.config_maps {
         writeln!(lines, "  ConfigMap {name}\n    {}:", map.key).unwrap();
-        lines.extend(map.text.lines().map(|line| format!("      {line}\n")));
+        match map.text.lines().count() {
+            0..=60 => lines.extend(map.text.lines().map(|line| format!("      {line}\n"))),
+            // What comes with the profile is no golden of its own.
+            _ => lines.push_str("      (a long file of the profile's)\n"),
+        }
     }
     for (name, claim) in &verdict.delivery.claims {
         let volume = &claim.volume;
@@ -208,6 +213,13 @@ fn difference(object: &Value, usual: &Value) -> String {
 
 fn golden(profile: &Profile, usual: &Catalog, others: &[(&str, Catalog)]) -> String {
     let (object, verdict) = injected(profile, usual);
+    if let AdmissionResult::Denied(reason) = &verdict.result {
+        // The others then show everything, not only what differs.
+        let refused = format!("refused: {reason}\n");
+        return others.iter().fold(refused, |golden, (title, catalog)| {
+            golden + &section(title, &difference(&injected(profile, catalog).0, &object))
+        });
+    }
     assert_eq!(verdict.result, AdmissionResult::Patched, "{}: {:?}", profile.name, verdict.warnings);
     let mut env = String::new();
     for (name, value) in variables(&object) {

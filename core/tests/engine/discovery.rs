@@ -354,3 +354,14 @@ fn offers_that_share_a_label_of_their_selectors_each_reach_their_own_consumers()
         assert_eq!(names, [format!("for-{team}")]);
     }
 }
+
+#[test]
+fn an_object_of_ours_that_becomes_unreadable_is_forgotten() {
+    let mut inventory = inventory();
+    let good = offered("blog", "own", "{intent: ldap, settings: {host: h, port: 389, base-dn: dc=x}}");
+    inventory.apply(&good).unwrap();
+    assert_eq!(inventory.snapshot().offers().count(), 1);
+    let bad = offered("blog", "own", "{intent: ldap, colour: red}");
+    assert!(inventory.apply(&bad).unwrap_err().to_string().contains("colour"));
+    assert_eq!(inventory.snapshot().offers().count(), 0);
+}

@@ -80,6 +80,10 @@ pub(super) struct WrittenMapping {
     /// Settings without which nothing of this intent is injected.
     #[serde(default)]
     pub needs: Vec<String>,
+    /// Values of a setting, such as `ldap.tls: [none, tls]`, with which the app works; with others nothing of this intent
+    /// is injected.
+    #[serde(default)]
+    pub only: BTreeMap<String, Vec<String>>,
     /// For `ldap`: whether local users can still log in. A login that replaces theirs is injected only where the
     /// directory is required or enforced.
     pub login: Option<Login>,

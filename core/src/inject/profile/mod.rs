@@ -66,6 +66,8 @@ pub struct Mapped {
     pub first_boot_only: bool,
     /// Settings without which nothing is injected.
     pub needs: Vec<String>,
+    /// Values of settings with which the app works; with others nothing is injected.
+    pub only: BTreeMap<String, Vec<String>>,
     /// Whether local users could no longer log in.
     pub replaces_login: bool,
     /// What a person should know.

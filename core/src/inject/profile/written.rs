@@ -142,6 +142,7 @@ impl WrittenMapping {
             aliases: BTreeMap::new(),
             first_boot_only: false,
             needs: Vec::new(),
+            only: BTreeMap::new(),
             login: None,
             note: None,
             confidence: Confidence::Memory,
@@ -171,6 +172,14 @@ impl WrittenMapping {
             let variable = variable.check(&name, intent).map_err(|reason| format!("env.{name}: {reason}"))?;
             variables.insert(name, variable);
         }
+        let mut only = BTreeMap::new();
+        for (name, values) in self.only {
+            let setting = name.strip_prefix(intent.as_str()).and_then(|rest| rest.strip_prefix('.'));
+            match setting.filter(|setting| settings::is_known(intent, setting)) {
+                Some(setting) => only.insert(setting.to_owned(), values),
+                None => return Err(format!("only: unknown setting `{name}`")),
+            };
+        }
         if let Some(unknown) = self.needs.iter().find(|name| !settings::is_known(intent, name)) {
             return Err(format!("needs: unknown setting `{unknown}`"));
         }
@@ -185,6 +194,7 @@ impl WrittenMapping {
             aliases: self.aliases,
             first_boot_only: self.first_boot_only,
             needs: self.needs,
+            only,
             replaces_login: self.login == Some(Login::Replaces),
             note: self.note,
         };
