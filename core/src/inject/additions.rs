@@ -96,6 +96,40 @@ impl Additions {
         contained.chain(flat)
     }
 
+    /// Less what the user has set in the meantime (what `record` does not call ours), and what belongs to containers that
+    /// are gone.
+    pub(crate) fn without_users(mut self, base: &Workload<'_>, record: Option<&Record>) -> Self {
+        let is_ours = |slot: String, entry: &Value| record.is_some_and(|record| record.owns(&slot, entry));
+        self.env.retain(|name, _| base.container(name).is_some());
+        self.mounts.retain(|name, _| base.container(name).is_some());
+        for container in &base.containers {
+            if let Some(entries) = self.env.get_mut(container.name) {
+                let users = |key: &str| {
+                    container
+                        .variable(key)
+                        .is_some_and(|v| !is_ours(format!("env/{}/{key}", container.name), v))
+                };
+                entries.retain(|entry| !users(&entry.key));
+            }
+            if let Some(entries) = self.mounts.get_mut(container.name) {
+                let users = |key: &str| {
+                    let mut here = container.mounts.iter().filter(|mount| text(mount, "mountPath") == key);
+                    here.any(|mount| !is_ours(format!("mount/{}/{key}", container.name), mount))
+                };
+                entries.retain(|entry| !users(&entry.key));
+            }
+        }
+        let replaced = &self.replaced;
+        self.volumes.retain(|entry| {
+            let is_users = |volume: &&Value| {
+                text(volume, "name") == entry.key && !is_ours(format!("volume/{}", entry.key), volume)
+            };
+            let users = base.volumes().iter().find(is_users);
+            users.is_none_or(|volume| replaced.contains_key(&entry.key) && volume.get("emptyDir").is_some())
+        });
+        self
+    }
+
     /// Writes down what stands where.
     pub(crate) fn note_in(&self, record: &mut Record) {
         for (slot, entry) in self.slots() {

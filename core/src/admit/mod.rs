@@ -1,0 +1,193 @@
+//! Admission: one workload in; a patch, a plan, warnings, or a denial out.
+mod target;
+mod versions;
+
+use serde_json::Value;
+
+use self::versions::Versions;
+use crate::{
+    decide::Plan,
+    deliver::Delivery,
+    discover::{Catalog, NamespaceLabel},
+    inject::PatchOperation,
+    keys, warning,
+    workload::{Kind, Malformed, Workload},
+};
+
+/// Where injection is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Only in namespaces labelled `opportune.libre.sh/inject: enabled`.
+    #[default]
+    OptIn,
+    /// In every namespace that is not labelled `opportune.libre.sh/inject: disabled`.
+    ClusterWide,
+}
+
+/// What the operator of this replica decided.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Where injection is on.
+    pub mode: Mode,
+    /// Namespaces that are never touched, besides `kube-system`.
+    pub excluded_namespaces: Vec<String>,
+    /// Whether somebody is there to make Secrets and claims.
+    pub delivery: DeliveryState,
+}
+
+/// Whether a controller is there to make what a patch points at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeliveryState {
+    /// Somebody delivers (or we are offline, where it is taken as given).
+    #[default]
+    Present,
+    /// Nobody renewed the Lease lately: nothing that needs delivery is newly injected.
+    Away,
+}
+
+/// A workload that is created, or changed where `old` is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The workload's namespace.
+    pub namespace: &'a str,
+    /// The object.
+    pub object: &'a Value,
+    /// The object as the server holds it, on an update.
+    pub old: Option<&'a Value>,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Default)]
+pub struct Verdict {
+    /// In one word, and why.
+    pub result: AdmissionResult,
+    /// RFC 6902 operations, in order.
+    pub patch: Vec<PatchOperation>,
+    /// What was decided, where anything was.
+    pub plan: Option<Plan>,
+    /// Lines for the person who applied the object: printable, at most 120 characters each.
+    pub warnings: Vec<String>,
+    /// What a controller has to make.
+    pub delivery: Delivery,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AdmissionResult {
+    /// It is none of our business.
+    #[default]
+    Ignored,
+    /// It is as it should be.
+    Unchanged,
+    /// It is changed by the patch.
+    Patched,
+    /// It is refused, and why.
+    Denied(String),
+    /// We could not do our work: it stays as it came (or as it was injected before), and why.
+    FailedOpen(Failure),
+}
+
+/// Why a workload could not be decided on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct Failure {
+    /// The field of the object.
+    pub field: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+// === impl Failure ===
+
+impl Failure {
+    fn annotation(key: &str, reason: impl Into<String>) -> Self {
+        Self { field: format!("annotation {key}"), reason: reason.into() }
+    }
+}
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        Self { field: malformed.field, reason: malformed.reason.to_owned() }
+    }
+}
+
+// === impl Options ===
+
+impl Options {
+    /// Whether injection is on in a namespace. One that the catalog does not hold counts as opted in: offline there is
+    /// nothing to know about it, and a cluster's webhook is not called for others.
+    pub fn is_on(&self, catalog: &Catalog, namespace: &str) -> bool {
+        if namespace == keys::KUBE_SYSTEM
+            || self.excluded_namespaces.iter().any(|excluded| excluded == namespace)
+        {
+            return false;
+        }
+        match (catalog.namespace_label(namespace), self.mode) {
+            (NamespaceLabel::Unknown | NamespaceLabel::Enabled, _) => true,
+            (NamespaceLabel::Absent, mode) => mode == Mode::ClusterWide,
+            (NamespaceLabel::Disabled, _) => false,
+        }
+    }
+}
+
+/// Decides on one workload.
+///
+/// ```
+/// use opportune_core::{admit::{AdmissionResult, Options, Request, admit}, discover::Catalog};
+/// let object = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap"});
+/// let request = Request { namespace: "blog", object: &object, old: None };
+/// let verdict = admit(&request, &Catalog::default(), &Options::default());
+/// assert_eq!(verdict.result, AdmissionResult::Ignored);
+/// ```
+pub fn admit(request: &Request<'_>, catalog: &Catalog, options: &Options) -> Verdict {
+    if Kind::of(request.object).is_none() {
+        return Verdict::default();
+    }
+    let is_on = options.is_on(catalog, request.namespace);
+    let mut warnings = Vec::new();
+    let versions = match Versions::read(request, &mut warnings) {
+        Ok(versions) => versions,
+        Err(_) if !is_on => return Verdict::default(),
+        Err(failure) => return Verdict::failed(failure, Vec::new(), warnings),
+    };
+    if !is_on {
+        return match versions.immutable() {
+            patch if patch.is_empty() => Verdict::default(),
+            patch => Verdict::of(patch, Vec::new()),
+        };
+    }
+    if versions.is_same() {
+        return Verdict::of(versions.restored(), warnings);
+    }
+    let mut verdict = versions.decide(request, catalog, options).unwrap_or_else(|failure| {
+        let patch = versions.as_before(request).unwrap_or_default();
+        Verdict::failed(failure, patch, Vec::new())
+    });
+    verdict.warnings.splice(0..0, warnings);
+    verdict
+}
+
+/// The operations that take everything of ours out of an object; none where it has no record.
+///
+/// # Errors
+/// [`Failure`] where the object or its record can't be read.
+pub fn take_out(object: &Value) -> Result<Vec<PatchOperation>, Failure> {
+    let Some(workload) = Workload::read(object)? else { return Ok(Vec::new()) };
+    let record = versions::record(&workload)
+        .map_err(|error| Failure::annotation(keys::INJECTED, error.to_string()))?;
+    Ok(versions::taken_out(&workload, record.as_ref(), None, true))
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    fn of(patch: Vec<PatchOperation>, warnings: Vec<String>) -> Self {
+        let result = if patch.is_empty() { AdmissionResult::Unchanged } else { AdmissionResult::Patched };
+        Self { result, patch, warnings, ..Self::default() }
+    }
+
+    fn failed(failure: Failure, patch: Vec<PatchOperation>, mut warnings: Vec<String>) -> Self {
+        warnings.push(warning::line(&format!("not injected: {failure}")));
+        Self { result: AdmissionResult::FailedOpen(failure), patch, warnings, ..Self::default() }
+    }
+}
