@@ -353,14 +353,22 @@ pub fn implied_credentials(intent: &Intent) -> Vec<(&'static str, Vec<String>)> 
     }
 }
 
-/// Checks the name of a setting as it was given; one that is wrong is not repeated.
+/// Checks the name of a setting as it was given.
 ///
 /// # Errors
 /// The [`Problem`] to report.
 pub fn check_name(name: &str) -> Result<(), Problem> {
     match is_setting_name(name) {
         true => Ok(()),
-        false => Err(Problem::new("settings", "a name is not of lower-case letters, digits and dashes")),
+        false => {
+            // It may stand in somebody else's status: nothing in it shall look like more than a name.
+            let harmless = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '?' };
+            let shown: String = name.chars().take(40).map(harmless).collect();
+            Err(Problem::new(
+                "settings",
+                format!("`{shown}` is not a name of lower-case letters, digits and dashes"),
+            ))
+        }
     }
 }
 

@@ -249,7 +249,7 @@ fn two_offers_of_one_name_are_warned_of() {
 
 #[rstest]
 #[case("port: many", "port: expected a number")]
-#[case("\"x\\ty\": 1", "not the name of a setting")]
+#[case("\"x\\ty\": 1", "settings: `x?y` is not a name of lower-case letters")]
 #[case("from: \"a\\tb\"", "from: has control characters")]
 #[case("host: [a]", "host: expected a string, a number or a boolean")]
 #[case("password: hunter2", "password: a secret: name the Secret")]

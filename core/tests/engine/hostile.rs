@@ -68,7 +68,7 @@ fn marked_with(settings: &str) -> World {
 #[test]
 fn what_a_provider_writes_forges_no_part_of_a_status() {
     let after = inject(&mapping("A=1"), &marked_with("\"x; mail=directory/evil\\nzz\": []").catalog());
-    assert!(!status(&after).contains("evil") && !status(&after).contains('\n'), "{}", status(&after));
+    assert!(!status(&after).contains("; mail=") && !status(&after).contains('\n'), "{}", status(&after));
     let selector = "a; mail=directory/evil";
     let world = marked_with("port: 1");
     let service =
