@@ -17,7 +17,7 @@ use super::{Failure, missing_catalog, offline, output, style};
 #[command(after_help = "\
 Examples:
   opportune catalog --catalog cluster.yaml
-  kubectl get svc,deploy,sts,sc,ns -A -o yaml | opportune catalog --catalog - -o json")]
+  kubectl get ns,svc,deploy,sts,ds,sc,cm -A -o yaml | opportune catalog --catalog - -o json")]
 pub struct CatalogArgs {
     /// Files and folders with the cluster's objects; `-` is standard input.
     #[arg(long, value_name = "PATH", num_args = 1.., env = "OPPORTUNE_CATALOG", value_delimiter = ',')]
@@ -49,8 +49,12 @@ pub fn run(args: &CatalogArgs) -> Result<String, Failure> {
     let catalog = offline::catalog(&args.catalog)?;
     match args.output {
         Output::Table => Ok(table(&catalog)),
-        Output::Json => Ok(format!("{:#}\n", Value::Array(catalog.offers().map(|o| described(o)).collect()))),
-        Output::Yaml => output::yaml(&Value::Array(catalog.offers().map(|o| described(o)).collect())),
+        Output::Json => {
+            Ok(format!("{:#}\n", Value::Array(catalog.offers().map(|o| described(&catalog, o)).collect())))
+        }
+        Output::Yaml => {
+            output::yaml(&Value::Array(catalog.offers().map(|o| described(&catalog, o)).collect()))
+        }
     }
 }
 
@@ -111,7 +115,7 @@ fn advice(offer: &Offer) -> Vec<String> {
     let of = format!("{} {}", offer.id.source.to_string().to_lowercase(), offer.id);
     for setting in offer.lacks() {
         let setting = setting.split(',').next().unwrap_or(setting);
-        let example = example(setting);
+        let example = example(offer.intent.as_str(), setting);
         let how = match (offer.id.source, &offer.origin) {
             (Source::ServiceOffer, _) => format!("set spec.settings.{setting}, for example {example}"),
             (Source::Service, Origin::Marked) => {
@@ -134,8 +138,9 @@ fn advice(offer: &Offer) -> Vec<String> {
     lines
 }
 
-fn example(setting: &str) -> &'static str {
+fn example(intent: &str, setting: &str) -> &'static str {
     match setting {
+        "port" if intent == "mail" => "587",
         "base-dn" => "dc=example,dc=org",
         "from" => "noreply@example.org",
         "url" => "https://stats.example.org/",
@@ -148,7 +153,7 @@ fn example(setting: &str) -> &'static str {
 }
 
 /// An offer as data; a secret's place is shown, never its value.
-fn described(offer: &Offer) -> Value {
+fn described(catalog: &Catalog, offer: &Offer) -> Value {
     let settings: Map<String, Value> = offer
         .settings
         .iter()
@@ -169,6 +174,7 @@ fn described(offer: &Offer) -> Value {
         "origin": offer.origin.word(),
         "provider": offer.provider(),
         "recipe": offer.recipe,
+        "consumers": consumers(catalog, offer),
         "priority": offer.priority,
         "trap": offer.is_trap,
         "complete": offer.is_complete(),

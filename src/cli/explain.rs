@@ -6,6 +6,7 @@ use opportune_core::{
     discover::Catalog,
     inject::profile::Takes,
     intent::Intent,
+    keys,
     workload::{Kind, Workload},
 };
 use serde_json::Value;
@@ -21,7 +22,9 @@ use super::{
 #[command(after_help = "\
 Examples:
   opportune explain -f wordpress.yaml --catalog cluster.yaml
-  helm template blog bitnami/wordpress | opportune explain -f - -n blog --catalog cluster/")]
+  helm template blog bitnami/wordpress | opportune explain -f - -n blog --catalog cluster/
+
+A requirement that is not satisfied is explained, with exit code 0; `inject` refuses it, with 3.")]
 pub struct ExplainArgs {
     #[command(flatten)]
     manifests: ManifestArgs,
@@ -58,7 +61,14 @@ fn one(
     if let AdmissionResult::FailedOpen(failure) = &verdict.result {
         return Err(Failure::input(format!("{}: {failure}", manifest.place)));
     }
-    explained(&manifest.object, namespace, catalog, &verdict)
+    for warning in &verdict.warnings {
+        style::warn(&format!("{}: {}", manifest.place, warning.trim_start_matches("opportune: ")));
+    }
+    let text = explained(&manifest.object, namespace, catalog, &verdict)?;
+    Ok(match options.why_off(catalog, namespace) {
+        Some(why) => format!("{text}  {why}\n"),
+        None => text,
+    })
 }
 
 /// A verdict as people show it to each other.
@@ -76,7 +86,7 @@ pub fn explained(
     let mut text = style::paint(style::HEAD, &format!("{kind} {namespace}/{name}")) + "\n";
     let Some(plan) = &verdict.plan else {
         text += match verdict.result {
-            AdmissionResult::Ignored => "  injection is off in this namespace: nothing is done\n",
+            AdmissionResult::Ignored => "  injection is off in this namespace\n",
             _ => "  nothing is asked for\n",
         };
         return Ok(text);
@@ -89,7 +99,16 @@ pub fn explained(
     }
     text += &format!("  containers  {}\n", plan.containers.join(", "));
     if plan.decisions.is_empty() {
-        text += "  nothing is asked for: annotate it, for example opportune.libre.sh/wants: \"ldap, mail\"\n";
+        let is_left_alone = workload.as_ref().is_some_and(|w| {
+            let template = w.template_annotations().and_then(|map| map.get(keys::INJECT)?.as_str());
+            template.or_else(|| w.own_annotation(keys::INJECT)) == Some("false")
+        });
+        text += match is_left_alone {
+            true => "  its annotation opportune.libre.sh/inject says that it is to be left alone\n",
+            false => {
+                "  nothing is asked for: annotate it, for example opportune.libre.sh/wants: \"ldap, mail\"\n"
+            }
+        };
     }
     let labels = workload.as_ref().map(Workload::pod_labels).unwrap_or_default();
     let width = plan.decisions.keys().map(|intent| intent.as_str().len()).max().unwrap_or(0);
@@ -108,6 +127,7 @@ pub fn explained(
         }
     }
     if let AdmissionResult::Denied(reason) = &verdict.result {
+        let reason = reason.trim_start_matches("opportune: ");
         text += &format!("\n  {}: {reason}\n", style::paint(style::BAD, "refused"));
         return Ok(text);
     }

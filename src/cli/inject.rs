@@ -1,10 +1,14 @@
 //! `opportune inject`: the webhook's twin for CI and GitOps.
 
+use std::{collections::HashSet, path::PathBuf};
+
 use clap::{Args, ValueEnum};
 use opportune_core::{
     admit::{AdmissionResult, Options, Request, Verdict, admit, take_out},
     discover::Catalog,
     inject::PatchOperation,
+    keys,
+    workload::Workload,
 };
 use serde_json::Value;
 
@@ -24,7 +28,7 @@ Examples:
   opportune inject -f injected.yaml --remove
 
 A catalog holds ordinary objects, as kubectl prints them:
-  kubectl get svc,deploy,sts,sc,ns,serviceoffers -A -o yaml > cluster.yaml
+  kubectl get ns,svc,deploy,sts,ds,sc,cm -A -o yaml > cluster.yaml
 
 Exit codes: 0 fine, 1 bad input, 2 wrong usage, 3 a required intent is not satisfied.")]
 pub struct InjectArgs {
@@ -68,11 +72,19 @@ struct Injected<'a> {
 /// # Errors
 /// Bad input, or a requirement that is not satisfied; nothing is printed then.
 pub fn run(args: &InjectArgs) -> Result<String, Failure> {
+    let is_stdin = |paths: &[PathBuf]| paths.iter().filter(|path| path.as_os_str() == "-").count();
+    if is_stdin(&args.manifests.files) + is_stdin(&args.injection.catalog) > 1 {
+        return Err(Failure::Usage("standard input (`-`) can be read only once".into()));
+    }
     let catalog = match args.remove {
         true => Catalog::default(),
         false => offline::catalog(args.injection.catalog()?)?,
     };
-    let manifests = manifest::read(&args.manifests.files)?;
+    let mut manifests = manifest::read(&args.manifests.files)?;
+    if args.remove {
+        manifests.retain(|manifest| !is_delivered(&manifest.object));
+    }
+    let given: HashSet<String> = manifests.iter().map(|manifest| name(&manifest.object)).collect();
     let options = args.injection.options();
     let mut injected = Vec::new();
     let mut unsatisfied = Vec::new();
@@ -83,7 +95,10 @@ pub fn run(args: &InjectArgs) -> Result<String, Failure> {
             false => inject(manifest, namespace, &catalog, &options, args.with_delivery),
         };
         match one {
-            Ok(one) => injected.push(one),
+            Ok(mut one) => {
+                one.delivered.retain(|object| !given.contains(&name(object)));
+                injected.push(one);
+            }
             Err(Failure::Unsatisfied(reasons)) => unsatisfied.extend(reasons),
             Err(failure) => return Err(failure),
         }
@@ -92,6 +107,14 @@ pub fn run(args: &InjectArgs) -> Result<String, Failure> {
         return Err(Failure::Unsatisfied(unsatisfied));
     }
     print(injected, args.output)
+}
+
+/// Whether an object is one that `--with-delivery` printed.
+fn is_delivered(object: &Value) -> bool {
+    let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+    let manager = object.pointer("/metadata/labels").and_then(|labels| labels.get(keys::MANAGED_BY));
+    ["Secret", "ConfigMap", "PersistentVolumeClaim"].contains(&kind)
+        && manager.is_some_and(|name| name == "opportune")
 }
 
 fn remove(manifest: &Manifest) -> Result<Injected<'_>, Failure> {
@@ -133,12 +156,23 @@ pub fn judge(
             Err(Failure::Unsatisfied(vec![format!("{}: {reason}", manifest.place)]))
         }
         _ => {
+            let is_ours = Workload::read(&manifest.object).ok().flatten().is_some_and(|w| is_annotated(&w));
+            if let (true, Some(why)) = (is_ours, options.why_off(catalog, namespace)) {
+                style::warn(&format!("{}: injection is off in namespace {namespace}: {why}", manifest.place));
+            }
             for warning in &verdict.warnings {
                 style::warn(&format!("{}: {}", manifest.place, warning.trim_start_matches("opportune: ")));
             }
             Ok(verdict)
         }
     }
+}
+
+/// Whether a workload has annotations of ours.
+fn is_annotated(workload: &Workload<'_>) -> bool {
+    let own = workload.own_annotations().into_iter().flatten();
+    let template = workload.template_annotations().into_iter().flatten();
+    own.chain(template).any(|(key, _)| key.starts_with(keys::PREFIX))
 }
 
 /// The object with a patch applied.

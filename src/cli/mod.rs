@@ -129,7 +129,7 @@ impl Failure {
 }
 
 fn missing_catalog() -> Failure {
-    let how = "kubectl get svc,deploy,sts,sc,ns -A -o yaml > cluster.yaml";
+    let how = "kubectl get ns,svc,deploy,sts,ds,sc,cm -A -o yaml > cluster.yaml";
     Failure::Usage(format!(
         "--catalog PATH is needed: reading a live cluster is not built yet.\n  Make one by: {how}"
     ))

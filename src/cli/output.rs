@@ -36,12 +36,17 @@ pub fn json_list(objects: Vec<Value>) -> String {
 /// # Errors
 /// As [`yaml`].
 pub fn diff(name: &str, before: &Value, after: &Value) -> Result<String, Failure> {
-    let (before, after) = (yaml(before)?, yaml(after)?);
+    let is_new = before.is_null();
+    let before = if is_new { String::new() } else { yaml(before)? };
+    let after = yaml(after)?;
     if before == after {
         return Ok(String::new());
     }
     let diff = TextDiff::from_lines(before.as_str(), after.as_str());
-    let mut out = style::paint(style::HEAD, &format!("--- a/{name}\n+++ b/{name}")) + "\n";
+    let mut out = style::paint(
+        style::HEAD,
+        &format!("--- {}\n+++ b/{name}", if is_new { "/dev/null".to_owned() } else { format!("a/{name}") }),
+    ) + "\n";
     for hunk in diff.unified_diff().context_radius(3).iter_hunks() {
         out += &(style::paint(style::PLACE, &hunk.header().to_string()) + "\n");
         for change in hunk.iter_changes() {

@@ -351,3 +351,42 @@ fn completions_are_scripts(#[values("bash", "zsh", "fish")] shell: &str) {
     let ran = ran(&mut opportune(&["completions", shell]));
     assert!(ran.code == 0 && ran.out.contains("opportune"));
 }
+
+#[test]
+fn where_injection_is_off_it_is_said_and_what_to_do() {
+    let cluster = demo("cluster.yaml");
+    let args = ["-f", "-", "--catalog", cluster.to_str().unwrap()];
+    let text = wordpress().replace("namespace: blog", "namespace: mail");
+    let injected = ran(opportune(&[&["inject"], &args[..]].concat()).write_stdin(text.clone()));
+    assert!(injected.err.contains("injection is off in namespace mail: label its Namespace"), "{}", injected.err);
+    let explained = ran(opportune(&[&["explain"], &args[..]].concat()).write_stdin(text));
+    assert!(explained.out.contains("opportune.libre.sh/inject=enabled"), "{}", explained.out);
+}
+
+#[test]
+fn standard_input_is_read_only_once() {
+    let ran = ran(opportune(&["inject", "-f", "-", "--catalog", "-"]).write_stdin(wordpress()));
+    assert_eq!((ran.code, ran.out.as_str()), (2, ""));
+}
+
+#[test]
+fn delivered_objects_are_printed_once_and_removed_with_the_rest() {
+    let once = inject(&wordpress(), &["--with-delivery"]);
+    let twice = inject(&once.out, &["--with-delivery"]);
+    assert_eq!(twice.out.matches("kind: Secret").count(), 2);
+    assert!(once.out.contains("opportune.libre.sh/credentials-keys: bind-dn=bind-dn|username,password=password"));
+    let removed = ran(opportune(&["inject", "-f", "-", "--remove"]).write_stdin(once.out));
+    assert!(!removed.out.contains("kind: Secret") && !removed.out.contains("PersistentVolumeClaim"), "{}", removed.out);
+}
+
+#[test]
+fn an_injected_file_keeps_its_volume_when_the_catalog_lost_the_class() {
+    let once = inject(&wordpress(), &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty.yaml");
+    std::fs::write(&empty, "apiVersion: v1\nkind: Namespace\nmetadata: {name: other}\n").unwrap();
+    let args = ["inject", "-f", "-", "--catalog", empty.to_str().unwrap()];
+    let after = ran(opportune(&args).write_stdin(once.out));
+    assert!(after.out.contains("claimName: wordpress-bitnami-wordpress-3875d7"), "{}", after.out);
+    assert!(after.out.contains("storage=kept: no offer"), "{}", after.out);
+}

@@ -117,15 +117,25 @@ impl Options {
     /// Whether injection is on in a namespace. One that the catalog does not hold counts as opted in: offline there is
     /// nothing to know about it, and a cluster's webhook is not called for others.
     pub fn is_on(&self, catalog: &Catalog, namespace: &str) -> bool {
+        self.why_off(catalog, namespace).is_none()
+    }
+
+    /// Why injection is off in a namespace, and what to do about it.
+    pub fn why_off(&self, catalog: &Catalog, namespace: &str) -> Option<&'static str> {
         if namespace == keys::KUBE_SYSTEM
             || self.excluded_namespaces.iter().any(|excluded| excluded == namespace)
         {
-            return false;
+            return Some("this namespace is excluded");
         }
         match (catalog.namespace_label(namespace), self.mode) {
-            (NamespaceLabel::Unknown | NamespaceLabel::Enabled, _) => true,
-            (NamespaceLabel::Absent, mode) => mode == Mode::ClusterWide,
-            (NamespaceLabel::Disabled, _) => false,
+            (NamespaceLabel::Unknown | NamespaceLabel::Enabled, _)
+            | (NamespaceLabel::Absent, Mode::ClusterWide) => None,
+            (NamespaceLabel::Absent, Mode::OptIn) => {
+                Some("label its Namespace opportune.libre.sh/inject=enabled")
+            }
+            (NamespaceLabel::Disabled, _) => {
+                Some("its Namespace is labelled opportune.libre.sh/inject=disabled")
+            }
         }
     }
 }

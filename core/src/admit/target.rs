@@ -10,6 +10,7 @@ use crate::{
     discover::Catalog,
     inject::{Injection, Target, env::has_secret, profile::Profile},
     keys,
+    settings::Fact,
     workload::{Container, Kind, Workload},
 };
 
@@ -77,7 +78,17 @@ pub(super) fn delivery(target: &Target<'_>, injection: &Injection) -> Delivery {
             let composed = injection.composed.get(intent).into_iter().flatten();
             let composed =
                 composed.map(|(key, template)| (key.clone(), template.source().to_owned())).collect();
-            let secret = SecretToMake { intent: intent.clone(), offer: offer.id.clone(), composed };
+            let credentials = offer.settings.iter().filter_map(|(setting, fact)| match fact {
+                Fact::Credential(keys) => Some((setting.to_owned(), keys.join("|"))),
+                Fact::Literal(_) | Fact::Composed(_) => None,
+            });
+            let secret = SecretToMake {
+                intent: intent.clone(),
+                offer: offer.id.clone(),
+                source: offer.credentials.as_ref().map(|secret| secret.name.clone()),
+                credentials: credentials.collect(),
+                composed,
+            };
             delivery.secrets.insert(name, secret);
         }
     }

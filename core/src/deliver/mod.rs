@@ -32,6 +32,10 @@ pub struct SecretToMake {
     pub intent: Intent,
     /// Where its values come from.
     pub offer: OfferId,
+    /// The Secret beside the offer that holds its credentials.
+    pub source: Option<String>,
+    /// For each of its keys that is a credential, the key of the source, or alternatives joined by `|`.
+    pub credentials: BTreeMap<String, String>,
     /// Keys that are made of several settings, as templates.
     pub composed: BTreeMap<String, String>,
 }
@@ -97,6 +101,18 @@ impl Delivery {
 
 impl SecretToMake {
     fn object(&self, namespace: &str, name: &str) -> Value {
+        let mut secret = self.bare(namespace, name);
+        let keys: Vec<String> = self.credentials.iter().map(|(to, from)| format!("{to}={from}")).collect();
+        if let (Some(source), Some(map)) =
+            (&self.source, secret.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut))
+        {
+            map.insert(keys::CREDENTIALS.into(), source.as_str().into());
+            map.insert(keys::CREDENTIALS_KEYS.into(), keys.join(",").into());
+        }
+        secret
+    }
+
+    fn bare(&self, namespace: &str, name: &str) -> Value {
         json!({
             "apiVersion": "v1",
             "kind": "Secret",

@@ -137,7 +137,7 @@ fn decide_one(
         let asked =
             storage::StorageQuestion { question: *question, is_required, before: before_record, is_update };
         let stored = asked.answer(catalog, target);
-        (stored.decision, stored.fitted)
+        still_there(stored.decision, stored.fitted, (before.standing)(intent))
     } else {
         fit(catalog, target, question, is_required)
     };
@@ -159,6 +159,23 @@ fn decide_one(
     decision.skipped.extend(fitted.skipped.iter().cloned());
     decision.notes.extend(fitted.notes.iter().cloned());
     (decision, fitted)
+}
+
+/// Storage always stays: what stands there is kept where nothing new can be decided.
+fn still_there(mut decision: Decision, fitted: Fitted, standing: Additions) -> (Decision, Fitted) {
+    let reason = match &decision.outcome {
+        Outcome::Absent(Absence::Mounted(_)) => None,
+        Outcome::Absent(absence) => Some(absence.to_string()),
+        Outcome::Incomplete { offer, reason } => Some(format!("{offer} {reason}")),
+        _ => None,
+    };
+    match reason {
+        Some(reason) if !standing.is_empty() => {
+            decision.outcome = Outcome::Kept { offer: String::new(), reason };
+            (decision, Fitted { additions: standing, ..Fitted::default() })
+        }
+        _ => (decision, fitted),
+    }
 }
 
 /// Chooses an offer and fits it.
