@@ -321,11 +321,16 @@ impl Settings {
     }
 }
 
-/// Whether a text is an address with a password, `scheme://user:password@host`.
+/// Whether a text is an address with a password: `scheme://user:password@host`, or one in its query.
 fn has_login(value: &str) -> bool {
-    let authority =
-        value.split_once("://").map(|(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
-    authority.and_then(|authority| authority.rsplit_once('@')).is_some_and(|(login, _)| login.contains(':'))
+    let Some((_, rest)) = value.split_once("://") else { return false };
+    // A password may hold a slash, a path may hold an `@`: what stands before a colon tells them apart.
+    let before_at = rest.rsplit_once('@').map(|(login, _)| login);
+    let in_login =
+        before_at.and_then(|login| login.split_once(':')).is_some_and(|(user, _)| !user.contains('/'));
+    let query = rest.split_once('?').map(|(_, query)| query.to_ascii_lowercase()).unwrap_or_default();
+    let words = ["password=", "passwd=", "pwd=", "token=", "secret="];
+    in_login || query.split('&').any(|pair| words.iter().any(|word| pair.starts_with(word)))
 }
 
 /// Whether `name` is a setting of `intent`; a custom intent may have any.
@@ -440,6 +445,18 @@ mod tests {
     fn a_bad_value_is_named(#[case] intent: &str, #[case] name: &str, #[case] value: &str) {
         let (_, problems) = completed(intent, &[(name, value)]);
         assert_eq!(problems.iter().map(|p| p.setting.as_str()).collect::<Vec<_>>(), [name]);
+    }
+
+    #[rstest]
+    #[case("redis://u:pw@h:1", true)]
+    #[case("redis://u:p/w@h:1", true)]
+    #[case("redis://:pw@h", true)]
+    #[case("redis://h:1/?x=1&password=s", true)]
+    #[case("redis://h:1/0", false)]
+    #[case("https://h/a:b@c", false)]
+    #[case("noreply@example.org", false)]
+    fn a_password_in_an_address_is_found(#[case] value: &str, #[case] expected: bool) {
+        assert_eq!(has_login(value), expected);
     }
 
     #[test]

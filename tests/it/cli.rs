@@ -358,7 +358,11 @@ fn where_injection_is_off_it_is_said_and_what_to_do() {
     let args = ["-f", "-", "--catalog", cluster.to_str().unwrap()];
     let text = wordpress().replace("namespace: blog", "namespace: mail");
     let injected = ran(opportune(&[&["inject"], &args[..]].concat()).write_stdin(text.clone()));
-    assert!(injected.err.contains("injection is off in namespace mail: label its Namespace"), "{}", injected.err);
+    assert!(
+        injected.err.contains("injection is off in namespace mail: label its Namespace"),
+        "{}",
+        injected.err
+    );
     let explained = ran(opportune(&[&["explain"], &args[..]].concat()).write_stdin(text));
     assert!(explained.out.contains("opportune.libre.sh/inject=enabled"), "{}", explained.out);
 }
@@ -374,9 +378,15 @@ fn delivered_objects_are_printed_once_and_removed_with_the_rest() {
     let once = inject(&wordpress(), &["--with-delivery"]);
     let twice = inject(&once.out, &["--with-delivery"]);
     assert_eq!(twice.out.matches("kind: Secret").count(), 2);
-    assert!(once.out.contains("opportune.libre.sh/credentials-keys: bind-dn=bind-dn|username,password=password"));
+    assert!(
+        once.out.contains("opportune.libre.sh/credentials-keys: bind-dn=bind-dn|username,password=password")
+    );
     let removed = ran(opportune(&["inject", "-f", "-", "--remove"]).write_stdin(once.out));
-    assert!(!removed.out.contains("kind: Secret") && !removed.out.contains("PersistentVolumeClaim"), "{}", removed.out);
+    assert!(
+        !removed.out.contains("kind: Secret") && !removed.out.contains("PersistentVolumeClaim"),
+        "{}",
+        removed.out
+    );
 }
 
 #[test]

@@ -108,6 +108,15 @@ impl<'a> Versions<'a> {
         }
         let additions = additions.without_users(&self.new, self.own.as_ref());
         patch.extend(inject::operations(&self.new, self.own.as_ref(), self.before(), &additions, false));
+        // Without its record, the next update would find nothing of ours in it.
+        let own = |key: &str| self.new.own_annotation(key).map(str::to_owned);
+        let kept = |key: &str| own(key).or_else(|| self.old.as_ref()?.own_annotation(key).map(str::to_owned));
+        patch.extend(inject::annotate(
+            &self.new,
+            self.own.as_ref(),
+            kept(keys::INJECTED),
+            kept(keys::STATUS),
+        ));
         patch
     }
 
@@ -170,6 +179,10 @@ impl<'a> Versions<'a> {
             return Ok(Verdict { result, plan: Some(injection.plan), ..Verdict::default() });
         }
         let record = self.sealed(&base, &wishes.digest(), &injection);
+        if record.is_too_large() {
+            let reason = "too much to inject: its record would not fit into an annotation".to_owned();
+            return Err(Failure { field: "spec.template.spec.containers".into(), reason });
+        }
         let status = Some(injection.plan.status()).filter(|status| !status.is_empty());
         let patch = self.patch(&injection.additions, record, status);
         let delivery = target::delivery(&target, &injection);

@@ -181,10 +181,14 @@ impl Inventory {
         let (namespace, name) = object::namespaced_name(object)?;
         let mut data = object::string_map(object.get("data"));
         data.retain(|key, _| self.recipes.config_keys().any(|known| known == key));
+        let known = self.config_maps.entry(namespace.clone()).or_default();
         if data.is_empty() {
+            if known.remove(&name).is_some() {
+                self.changed.insert(namespace);
+            }
             return Ok(Taken::Ignored);
         }
-        self.config_maps.entry(namespace.clone()).or_default().insert(name, data);
+        known.insert(name, data);
         self.changed.insert(namespace);
         Ok(Taken::Known)
     }

@@ -113,12 +113,20 @@ impl Additions {
             }
             if let Some(entries) = self.mounts.get_mut(container.name) {
                 let users = |key: &str| {
-                    let mut here = container.mounts.iter().filter(|mount| text(mount, "mountPath") == key);
+                    let mut here = container
+                        .mounts
+                        .iter()
+                        .filter(|mount| text(mount, "mountPath").trim_end_matches('/') == key);
                     here.any(|mount| !is_ours(format!("mount/{}/{key}", container.name), mount))
                 };
                 entries.retain(|entry| !users(&entry.key));
             }
         }
+        let context = base.security_context();
+        self.pod.retain(|entry| {
+            let now = context.and_then(|context| context.get(&entry.key)).filter(|value| !value.is_null());
+            now.is_none_or(|value| is_ours(format!("pod/{}", entry.key), value))
+        });
         let replaced = &self.replaced;
         self.volumes.retain(|entry| {
             let is_users = |volume: &&Value| {

@@ -281,7 +281,10 @@ impl<'a> Change<'a> {
         }
         let path = text(mount, "mountPath");
         let ours = stored.iter().find(|other| text(other, "mountPath") == path);
-        let ours = ours.filter(|ours| self.stored.is_some_and(|(_, record)| record.owns(slot, ours)));
+        // What the new object's record does not call ours was written whole by the user: nothing was merged.
+        let is_recorded = self.record.is_some_and(|record| record.has_slot(slot));
+        let ours =
+            ours.filter(|ours| is_recorded && self.stored.is_some_and(|(_, record)| record.owns(slot, ours)));
         let (Some(ours), Some(map)) = (ours, mount.as_object()) else { return Owner::User };
         let is_left = |field: &str, value: &Value| field != "mountPath" && ours.get(field) == Some(value);
         // With our volume's name it is our mount, edited: the user's now, as it is.

@@ -141,6 +141,12 @@ impl Record {
         serde_json::to_string(self).unwrap_or_default()
     }
 
+    /// Whether the server would refuse the object for it: all annotations together may have 256 KiB, and a part is the
+    /// user's.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.write().len() > MAX_BYTES
+    }
+
     /// Whether there is anything to remember.
     pub fn is_empty(&self) -> bool {
         self.added.values().all(BTreeMap::is_empty) && self.withdrawn.is_empty() && self.empty.is_empty()
@@ -155,6 +161,11 @@ impl Record {
         }
         let hash = hash(value);
         known.any(|known| *known == hash)
+    }
+
+    /// Whether something of ours is said to stand there.
+    pub(crate) fn has_slot(&self, slot: &str) -> bool {
+        self.added.values().any(|slots| slots.contains_key(slot))
     }
 
     /// Whether anything of an intent was added.

@@ -18,7 +18,7 @@ use crate::{
     discover::{Catalog, Offer},
     intent::Intent,
     name::{bounded, hex, slug},
-    workload::{Kind, Workload, text},
+    workload::{Container, Kind, Workload, text},
 };
 
 /// The size of a volume where neither the workload nor its profile says one.
@@ -138,7 +138,8 @@ impl StorageQuestion<'_> {
     fn paths(&self, target: &Target<'_>) -> BTreeMap<String, Wished> {
         let wished = target.data_paths().into_iter().map(|(path, size)| (path, Wished::Anew(size)));
         let mut paths: BTreeMap<String, Wished> = wished.collect();
-        for (path, volume) in self.before.iter().flat_map(|record| &record.claims) {
+        let before = self.before.filter(|record| record.has(self.question.intent));
+        for (path, volume) in before.iter().flat_map(|record| &record.claims) {
             if target.wishes.storage.is_empty() || paths.contains_key(path) {
                 paths.insert(path.clone(), Wished::Chosen(volume.clone()));
             }
@@ -160,6 +161,8 @@ impl StorageQuestion<'_> {
                 Ok(Outcome::Bound(offer)) => {
                     return Ok(Found::new(Outcome::Bound(offer.clone()), Some(offer), None));
                 }
+                // Where no path has its volume, there is nothing to keep.
+                Ok(Outcome::Kept { .. }) if !has_chosen => return Err(Absence::NoOffer),
                 Ok(outcome) if !has_chosen => return Ok(Found::new(outcome, None, None)),
                 Err(absence) if !has_chosen => return Err(absence),
                 Ok(_) => return Ok(Found::new(self.unchanged(catalog), None, Some(Absence::NoOffer))),
@@ -351,7 +354,7 @@ impl Target<'_> {
             additions.claims.insert(path.to_owned(), volume.clone());
         }
         for container in &self.containers {
-            if container.mounts.iter().all(|mount| text(mount, "mountPath").trim_end_matches('/') != path) {
+            if self.obstacle(container, path).is_none() {
                 let mount = json!({"name": name, "mountPath": path});
                 let mounts = additions.mounts.entry(container.name.to_owned()).or_default();
                 mounts.push(Entry::new(intent, path, mount));
@@ -364,27 +367,16 @@ impl Target<'_> {
         }
     }
 
-    /// Mounts templates of ours that no container mounts any more (it may have got another name) where they were mounted.
+    /// Mounts templates of ours in new containers where containers that are gone had them: those may have got another name.
     fn mount_orphans(&self, intent: &Intent, stored: &Workload<'_>, additions: &mut Additions) {
-        let mounted = |additions: &Additions, name: &str| {
-            additions.mounts.values().flatten().any(|entry| text(&entry.value, "name") == name)
-                || self
-                    .workload
-                    .containers
-                    .iter()
-                    .flat_map(|c| c.mounts)
-                    .any(|mount| text(mount, "name") == name)
-        };
+        let is_new = |container: &Container<'_>| stored.container(container.name).is_none();
         for template in additions.templates.clone() {
-            if mounted(additions, &template.key) {
-                continue;
-            }
-            let before = stored.containers.iter().flat_map(|container| container.mounts);
+            let gone = stored.containers.iter().filter(|c| self.workload.container(c.name).is_none());
+            let mounts = gone.flat_map(|container| container.mounts);
             let paths: BTreeSet<&str> =
-                before.filter(|m| text(m, "name") == template.key).map(|m| text(m, "mountPath")).collect();
-            for (container, path) in
-                self.containers.iter().flat_map(|c| paths.iter().map(move |path| (c, *path)))
-            {
+                mounts.filter(|m| text(m, "name") == template.key).map(|m| text(m, "mountPath")).collect();
+            let news = self.containers.iter().filter(|container| is_new(container));
+            for (container, path) in news.flat_map(|c| paths.iter().map(move |path| (c, *path))) {
                 if self.obstacle(container, path).is_none() {
                     let mount = json!({"name": template.key, "mountPath": path});
                     let mounts = additions.mounts.entry(container.name.to_owned()).or_default();

@@ -189,3 +189,75 @@ fn an_offer_named_without_its_namespace_stays_in_use() {
     let after = update(&next, &before, &world.and(named("blog")).catalog());
     assert_eq!(status_of(&after, "ldap"), "dirs/dir");
 }
+
+#[test]
+fn templates_come_back_twice_where_injection_is_off() {
+    let object =
+        asking(stateful_set("example.org/unknown:1"), &[("wants", "storage"), ("storage", "/data=1Gi")]);
+    let before = inject(&object, &World::full().catalog());
+    let off =
+        World::full().without("Namespace", "blog").and(namespace("blog", "inject: disabled", "")).catalog();
+    let second = update(&with(object.clone(), IMAGE, json!("example.org/unknown:2")), &before, &off);
+    let third = update(&with(object, IMAGE, json!("example.org/unknown:3")), &second, &off);
+    assert_eq!(third["spec"]["volumeClaimTemplates"], before["spec"]["volumeClaimTemplates"]);
+    assert_eq!(container(&third, "app")["volumeMounts"], container(&before, "app")["volumeMounts"]);
+}
+
+#[test]
+fn a_group_that_the_user_sets_stays() {
+    let catalog = World::full().catalog();
+    let object = asking(stateful_set("grafana/grafana:11"), &[("wants", "storage")]);
+    let before = inject(&object, &catalog);
+    let group = "/spec/template/spec/securityContext";
+    assert_eq!(before.pointer(group).unwrap()["fsGroup"], 472);
+    let after = update(&with(object, group, json!({"fsGroup": 1000})), &before, &catalog);
+    assert_eq!(after.pointer(group).unwrap()["fsGroup"], 1000);
+}
+
+#[test]
+fn a_mount_that_the_user_writes_whole_stays_as_it_is() {
+    let catalog = World::full().catalog();
+    let object = asking(deployment("example.org/unknown:1"), &[("wants", "ldap"), ("files", "true")]);
+    let before = inject(&object, &catalog);
+    let mount = json!([{"name": "mine", "mountPath": "/bindings/ldap", "readOnly": true}]);
+    let replaced = with(object, MOUNTS, mount.clone());
+    let replaced = with(replaced, VOLUMES, json!([{"name": "mine", "secret": {"secretName": "mine"}}]));
+    assert_eq!(container(&update(&replaced, &before, &catalog), "app")["volumeMounts"], mount);
+}
+
+#[test]
+fn a_requirement_is_not_met_by_volumes_of_other_paths() {
+    let object =
+        asking(deployment("example.org/unknown:1"), &[("requires", "storage"), ("storage", "/a=1Gi")]);
+    let before = inject(&object, &World::empty().and(shared_storage()).catalog());
+    let other = asking(before.clone(), &[("storage", "/b=1Gi")]);
+    let (_, verdict) = admitted(&other, Some(&before), &World::empty().catalog(), &Options::default());
+    assert!(
+        matches!(verdict.result, opportune_core::admit::AdmissionResult::Denied(_))
+            || !verdict.delivery.claims.is_empty(),
+        "{:?}",
+        verdict.result
+    );
+}
+
+#[test]
+fn one_of_two_containers_that_gets_another_name_keeps_its_volume() {
+    let catalog = World::full().catalog();
+    let two = json!([{"name": "app", "image": "x"}, {"name": "worker", "image": "x"}]);
+    let object = asking(stateful_set("x"), &[("wants", "storage"), ("storage", "/data=1Gi")]);
+    let object = with(object, "/spec/template/spec/containers", two);
+    let before = inject(&object, &catalog);
+    let renamed = with(object, "/spec/template/spec/containers/0/name", json!("web"));
+    let after = update(&renamed, &before, &catalog);
+    assert_eq!(container(&after, "web")["volumeMounts"], container(&before, "app")["volumeMounts"]);
+}
+
+#[test]
+fn a_record_that_would_not_fit_is_not_begun() {
+    let lines: String = (0..500).map(|n| format!("VARIABLE_NUMBER_{n}=1\n")).collect();
+    let containers: Vec<Value> = (0..20).map(|n| json!({"name": format!("c{n}"), "image": "x"})).collect();
+    let object = asking(deployment("x"), &[("wants", "ldap"), ("env.ldap", &lines)]);
+    let object = with(object, "/spec/template/spec/containers", json!(containers));
+    let (after, _) = admitted(&object, None, &World::full().catalog(), &Options::default());
+    assert_eq!(after, object);
+}
