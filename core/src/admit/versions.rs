@@ -76,14 +76,8 @@ impl<'a> Versions<'a> {
     /// Our annotations and a StatefulSet's templates as the server holds them.
     pub(super) fn restored(&self) -> Vec<PatchOperation> {
         let Some(old) = &self.old else { return Vec::new() };
-        let kept = |key: &str| old.own_annotation(key).map(str::to_owned);
         let mut patch = self.templates();
-        patch.extend(inject::annotate(
-            &self.new,
-            self.own.as_ref(),
-            kept(keys::INJECTED),
-            kept(keys::STATUS),
-        ));
+        patch.extend(self.annotated_as(&|key| old.own_annotation(key)));
         patch
     }
 
@@ -109,15 +103,16 @@ impl<'a> Versions<'a> {
         let additions = additions.without_users(&self.new, self.own.as_ref());
         patch.extend(inject::operations(&self.new, self.own.as_ref(), self.before(), &additions, false));
         // Without its record, the next update would find nothing of ours in it.
-        let own = |key: &str| self.new.own_annotation(key).map(str::to_owned);
-        let kept = |key: &str| own(key).or_else(|| self.old.as_ref()?.own_annotation(key).map(str::to_owned));
-        patch.extend(inject::annotate(
-            &self.new,
-            self.own.as_ref(),
-            kept(keys::INJECTED),
-            kept(keys::STATUS),
-        ));
+        patch.extend(self.annotated_as(&|key| {
+            self.new.own_annotation(key).or_else(|| self.old.as_ref()?.own_annotation(key))
+        }));
         patch
+    }
+
+    /// Our two annotations as `text` has them.
+    fn annotated_as<'b>(&self, text: &dyn Fn(&str) -> Option<&'b str>) -> Vec<PatchOperation> {
+        let [injected, status] = [keys::INJECTED, keys::STATUS].map(|key| text(key).map(str::to_owned));
+        inject::annotate(&self.new, self.own.as_ref(), injected, status)
     }
 
     pub(super) fn templates(&self) -> Vec<PatchOperation> {
