@@ -2,6 +2,7 @@
 //!
 //! What talks to the network, reads files, looks at the clock or logs lives here; what decides lives in the core.
 pub mod cli;
+pub mod cluster;
 pub mod observe;
 pub mod serve;
 pub mod tls;
