@@ -33,6 +33,18 @@ pub struct Options {
     pub excluded_namespaces: Vec<String>,
     /// Whether somebody is there to make Secrets and claims.
     pub delivery: DeliveryState,
+    /// Whether the cluster was read.
+    pub catalog: CatalogState,
+}
+
+/// Whether the catalog tells what the cluster holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CatalogState {
+    /// It was read, and followed since.
+    #[default]
+    Read,
+    /// It is being read: nothing can be decided by it yet.
+    Unread,
 }
 
 /// Whether a controller is there to make what a patch points at.
@@ -169,7 +181,14 @@ pub fn admit(request: &Request<'_>, catalog: &Catalog, options: &Options) -> Ver
     if versions.is_same() {
         return Verdict::of(versions.restored(), warnings);
     }
-    let mut verdict = versions.decide(request, catalog, options).unwrap_or_else(|failure| {
+    let decided = match options.catalog {
+        CatalogState::Read => versions.decide(request, catalog, options),
+        CatalogState::Unread => Err(Failure {
+            field: "the cluster".into(),
+            reason: "is still being read: apply it again in a moment".into(),
+        }),
+    };
+    let mut verdict = decided.unwrap_or_else(|failure| {
         let patch = versions.as_before(request).unwrap_or_default();
         Verdict::failed(failure, patch, Vec::new())
     });

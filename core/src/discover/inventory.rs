@@ -1,6 +1,7 @@
 //! The inventory: one object in, its offers out. Only what offers need is kept of an object.
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     Catalog, Labels, NamespaceFacts, Offer, Recipes, declared,
-    object::{self, ObjectError},
+    object::{self, DEFAULT_NAMESPACE, ObjectError},
     service::{ServiceFacts, Surroundings},
 };
 use crate::{
@@ -25,6 +26,9 @@ pub enum Taken {
     Ignored,
 }
 
+/// Namespace, where there is one, and name of an object.
+pub type NamespacedName = (Option<String>, String);
+
 /// Kind, namespace and name of an object.
 type ObjectKey = (&'static str, Option<String>, String);
 
@@ -34,6 +38,8 @@ pub struct Inventory {
     recipes: Arc<Recipes>,
     built_in: Profiles,
     services: BTreeMap<String, BTreeMap<String, ServiceFacts>>,
+    /// Namespaces and names of ConfigMaps that recipes look for, by namespace and name of the Service.
+    sought: BTreeMap<(String, String), (String, String)>,
     config_maps: BTreeMap<String, BTreeMap<String, Labels>>,
     workloads: BTreeMap<String, BTreeMap<ObjectKey, Pods>>,
     offers: BTreeMap<ObjectKey, Vec<Arc<Offer>>>,
@@ -61,6 +67,7 @@ impl Inventory {
             recipes,
             built_in: profiles,
             services: BTreeMap::new(),
+            sought: BTreeMap::new(),
             config_maps: BTreeMap::new(),
             workloads: BTreeMap::new(),
             offers: BTreeMap::new(),
@@ -68,6 +75,14 @@ impl Inventory {
             changed: BTreeSet::new(),
             profiles: BTreeMap::new(),
         }
+    }
+
+    /// Namespace and name of an object, as [`Inventory::retain`] compares them.
+    ///
+    /// # Errors
+    /// [`ObjectError`] where it has no name.
+    pub fn key(object: &Value) -> Result<NamespacedName, ObjectError> {
+        key(object)
     }
 
     /// Takes one object, in place of what was known of it.
@@ -85,16 +100,98 @@ impl Inventory {
 
     /// Forgets what our own resource, or a StorageClass, was.
     fn forget(&mut self, object: &Value) {
-        let Ok(name) = object::name(object) else { return };
-        match object.get("kind").and_then(Value::as_str) {
-            Some("AppProfile") => drop(self.profiles.remove(&name)),
-            Some("StorageClass") => drop(self.offers.remove(&("StorageClass", None, name))),
-            Some("ServiceOffer") => {
-                let namespace = object::namespaced_name(object).ok().map(|(namespace, _)| namespace);
-                self.offers.remove(&("ServiceOffer", namespace, name));
-            }
-            _ => {}
+        if let Some(kind @ ("AppProfile" | "StorageClass" | "ServiceOffer")) = kind(object)
+            && let Ok(key) = key(object)
+        {
+            self.remove_key(kind, &key);
         }
+    }
+
+    /// Forgets an object that is no more; what only its name says is enough.
+    ///
+    /// # Errors
+    /// [`ObjectError`] where it has no name.
+    pub fn remove(&mut self, object: &Value) -> Result<(), ObjectError> {
+        if let Some(kind) = kind(object) {
+            self.remove_key(kind, &key(object)?);
+        }
+        Ok(())
+    }
+
+    /// Forgets all objects of one kind but those in `present`: what a new listing of the cluster did not find is no more.
+    pub fn retain(&mut self, kind: &str, present: &HashSet<NamespacedName>) {
+        for key in self.known(kind) {
+            if !present.contains(&key) {
+                self.remove_key(kind, &key);
+            }
+        }
+    }
+
+    /// The ConfigMaps that recipes look for beside their Services, by namespace and name.
+    pub fn sought_config_maps(&self) -> BTreeSet<&(String, String)> {
+        self.sought.values().collect()
+    }
+
+    fn known(&self, kind: &str) -> Vec<NamespacedName> {
+        let nested = |namespace: &String, name: &String| (Some(namespace.clone()), name.clone());
+        match kind {
+            "Service" => {
+                self.services.iter().flat_map(|(ns, all)| all.keys().map(move |n| nested(ns, n))).collect()
+            }
+            "ConfigMap" => {
+                self.config_maps.iter().flat_map(|(ns, all)| all.keys().map(move |n| nested(ns, n))).collect()
+            }
+            "Namespace" => self.namespaces.keys().map(|name| (None, name.clone())).collect(),
+            "AppProfile" => self.profiles.keys().map(|name| (None, name.clone())).collect(),
+            _ => {
+                let keys = self.workloads.values().flat_map(BTreeMap::keys).chain(self.offers.keys());
+                keys.filter(|(of, ..)| *of == kind).map(|(_, ns, name)| (ns.clone(), name.clone())).collect()
+            }
+        }
+    }
+
+    fn remove_key(&mut self, kind: &str, (namespace, name): &NamespacedName) {
+        let space = namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        match kind {
+            "Service" => {
+                if let Some(services) = self.services.get_mut(space) {
+                    services.remove(name);
+                }
+                self.sought.remove(&(space.to_owned(), name.clone()));
+                self.offers.remove(&("Service", Some(space.to_owned()), name.clone()));
+            }
+            "Namespace" => drop(self.namespaces.remove(name)),
+            "ConfigMap" => {
+                if self.config_maps.get_mut(space).is_some_and(|known| known.remove(name).is_some()) {
+                    self.changed.insert(space.to_owned());
+                }
+            }
+            "StorageClass" => drop(self.offers.remove(&("StorageClass", None, name.clone()))),
+            "ServiceOffer" => {
+                self.offers.remove(&("ServiceOffer", Some(space.to_owned()), name.clone()));
+            }
+            "AppProfile" => drop(self.profiles.remove(name)),
+            _ => {
+                let Some(kind) = WORKLOADS.iter().find(|known| **known == kind) else { return };
+                let key = (*kind, Some(space.to_owned()), name.clone());
+                if self.workloads.get_mut(space).is_some_and(|known| known.remove(&key).is_some()) {
+                    self.changed.insert(space.to_owned());
+                }
+            }
+        }
+        self.drop_empty(space);
+    }
+
+    /// A namespace that holds nothing any more costs nothing.
+    fn drop_empty(&mut self, namespace: &str) {
+        fn drop_from<T>(all: &mut BTreeMap<String, BTreeMap<impl Ord, T>>, namespace: &str) {
+            if all.get(namespace).is_some_and(BTreeMap::is_empty) {
+                all.remove(namespace);
+            }
+        }
+        drop_from(&mut self.services, namespace);
+        drop_from(&mut self.config_maps, namespace);
+        drop_from(&mut self.workloads, namespace);
     }
 
     fn take(&mut self, object: &Value) -> Result<Taken, ObjectError> {
@@ -218,12 +315,22 @@ impl Inventory {
             .collect();
         let key = ("Service", Some(service.namespace.clone()), service.name.clone());
         let config_maps = self.config_maps.get(&service.namespace);
+        let sought = Cell::new(None);
         let around = Surroundings {
             recipes: &self.recipes,
             images: &images,
-            config_map: &|name| config_maps?.get(name),
+            config_map: &|name| {
+                sought.set(Some(name.to_owned()));
+                config_maps?.get(name)
+            },
         };
-        match service.offers(&around) {
+        let offers = service.offers(&around);
+        let place = (service.namespace.clone(), service.name.clone());
+        match sought.take() {
+            Some(name) => drop(self.sought.insert(place, (service.namespace.clone(), name))),
+            None => drop(self.sought.remove(&place)),
+        }
+        match offers {
             Ok(offers) => Ok(self.set_offers(key, offers)),
             Err(error) => {
                 self.set_offers(key, Vec::new());
@@ -239,6 +346,17 @@ impl Inventory {
         }
         self.offers.insert(key, offers.into_iter().map(Arc::new).collect());
         Taken::Known
+    }
+}
+
+fn kind(object: &Value) -> Option<&str> {
+    object.get("kind").and_then(Value::as_str)
+}
+
+fn key(object: &Value) -> Result<NamespacedName, ObjectError> {
+    match kind(object) {
+        Some("Namespace" | "StorageClass" | "AppProfile") => Ok((None, object::name(object)?)),
+        _ => object::namespaced_name(object).map(|(namespace, name)| (Some(namespace), name)),
     }
 }
 

@@ -12,7 +12,7 @@ mod selector;
 mod service;
 
 pub use catalog::{Catalog, NamespaceFacts, NamespaceLabel, NotForNamespace};
-pub use inventory::{Inventory, Taken};
+pub use inventory::{Inventory, NamespacedName, Taken};
 pub use object::ObjectError;
 pub(crate) use object::string_map;
 pub use offer::{Consumers, CredentialsSecret, Offer, OfferId, Origin, Source};

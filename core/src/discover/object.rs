@@ -3,6 +3,9 @@ use serde_json::Value;
 
 use super::Labels;
 
+/// The namespace of an object that names none.
+pub(super) const DEFAULT_NAMESPACE: &str = "default";
+
 /// An object that can't be taken into the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -31,7 +34,7 @@ pub(super) fn name(object: &Value) -> Result<String, ObjectError> {
 /// `metadata.namespace` (`default` where absent) and `metadata.name`
 pub(super) fn namespaced_name(object: &Value) -> Result<(String, String), ObjectError> {
     let namespace = match object.pointer("/metadata/namespace") {
-        None | Some(Value::Null) => "default",
+        None | Some(Value::Null) => DEFAULT_NAMESPACE,
         Some(Value::String(namespace)) => namespace,
         Some(_) => return Err(ObjectError::new("metadata.namespace: not a string: put it in quotes")),
     };

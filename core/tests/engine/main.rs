@@ -8,6 +8,7 @@
     reason = "a test may panic, in its helpers too, and its name is its documentation"
 )]
 mod claims;
+mod departure;
 mod decision;
 mod discovery;
 mod generate;
