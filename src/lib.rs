@@ -6,3 +6,4 @@ pub mod cluster;
 pub mod observe;
 pub mod serve;
 pub mod tls;
+pub mod watch;

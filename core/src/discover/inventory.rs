@@ -47,10 +47,12 @@ pub struct Inventory {
     /// Namespaces where what stands around Services changed since the last snapshot.
     changed: BTreeSet<String>,
     profiles: BTreeMap<String, Arc<Profile>>,
+    /// Whether a snapshot would differ from the last one.
+    is_changed: bool,
 }
 
 /// What is kept of a workload: which Services its pods are behind, and what they run.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Pods {
     labels: Labels,
     images: Vec<String>,
@@ -74,6 +76,7 @@ impl Inventory {
             namespaces: HashMap::new(),
             changed: BTreeSet::new(),
             profiles: BTreeMap::new(),
+            is_changed: true,
         }
     }
 
@@ -158,19 +161,17 @@ impl Inventory {
                     services.remove(name);
                 }
                 self.sought.remove(&(space.to_owned(), name.clone()));
-                self.offers.remove(&("Service", Some(space.to_owned()), name.clone()));
+                self.drop_offers(&("Service", Some(space.to_owned()), name.clone()));
             }
-            "Namespace" => drop(self.namespaces.remove(name)),
+            "Namespace" => self.is_changed |= self.namespaces.remove(name).is_some(),
             "ConfigMap" => {
                 if self.config_maps.get_mut(space).is_some_and(|known| known.remove(name).is_some()) {
                     self.changed.insert(space.to_owned());
                 }
             }
-            "StorageClass" => drop(self.offers.remove(&("StorageClass", None, name.clone()))),
-            "ServiceOffer" => {
-                self.offers.remove(&("ServiceOffer", Some(space.to_owned()), name.clone()));
-            }
-            "AppProfile" => drop(self.profiles.remove(name)),
+            "StorageClass" => self.drop_offers(&("StorageClass", None, name.clone())),
+            "ServiceOffer" => self.drop_offers(&("ServiceOffer", Some(space.to_owned()), name.clone())),
+            "AppProfile" => self.is_changed |= self.profiles.remove(name).is_some(),
             _ => {
                 let Some(kind) = WORKLOADS.iter().find(|known| **known == kind) else { return };
                 let key = (*kind, Some(space.to_owned()), name.clone());
@@ -214,6 +215,7 @@ impl Inventory {
             (keys::GROUP, "AppProfile") => {
                 let profile = Profile::from_resource(object).map_err(ObjectError::new)?;
                 self.profiles.insert(profile.name.clone(), Arc::new(profile));
+                self.is_changed = true;
                 Ok(Taken::Known)
             }
             ("apps" | "", kind) => match WORKLOADS.iter().find(|known| **known == kind) {
@@ -224,11 +226,21 @@ impl Inventory {
         }
     }
 
+    /// All that is known now, where that is something else than at the last snapshot: most of what a cluster tells, such
+    /// as the status of a Deployment, makes no difference to us.
+    pub fn changed(&mut self) -> Option<Catalog> {
+        for namespace in std::mem::take(&mut self.changed) {
+            self.recognise_all(&namespace);
+        }
+        self.is_changed.then(|| self.snapshot())
+    }
+
     /// All that is known now.
     pub fn snapshot(&mut self) -> Catalog {
         for namespace in std::mem::take(&mut self.changed) {
             self.recognise_all(&namespace);
         }
+        self.is_changed = false;
         let offers = self.offers.values().flatten().cloned().collect();
         let profiles = self.built_in.with(self.profiles.values().cloned());
         Catalog::new(offers, self.namespaces.clone(), profiles, self.recipes.clone())
@@ -251,7 +263,10 @@ impl Inventory {
         let provides = annotations.get(keys::PROVIDES);
         let list = |text: &String| crate::decide::list(text).map(str::to_owned).collect();
         let facts = NamespaceFacts { labels, provides: is_provider.then(|| provides.map(list)) };
-        self.namespaces.insert(name, facts);
+        if self.namespaces.get(&name) != Some(&facts) {
+            self.is_changed = true;
+            self.namespaces.insert(name, facts);
+        }
         Ok(Taken::Known)
     }
 
@@ -268,8 +283,11 @@ impl Inventory {
             .collect();
         let pods = Pods { labels: object::labels(template, "labels"), images };
         let workloads = self.workloads.entry(namespace.clone()).or_default();
-        workloads.insert((kind, Some(namespace.clone()), name), pods);
-        self.changed.insert(namespace);
+        let key = (kind, Some(namespace.clone()), name);
+        if workloads.get(&key) != Some(&pods) {
+            workloads.insert(key, pods);
+            self.changed.insert(namespace);
+        }
         Ok(Taken::Known)
     }
 
@@ -285,8 +303,10 @@ impl Inventory {
             }
             return Ok(Taken::Ignored);
         }
-        known.insert(name, data);
-        self.changed.insert(namespace);
+        if known.get(&name) != Some(&data) {
+            known.insert(name, data);
+            self.changed.insert(namespace);
+        }
         Ok(Taken::Known)
     }
 
@@ -339,12 +359,20 @@ impl Inventory {
         }
     }
 
+    fn drop_offers(&mut self, key: &ObjectKey) {
+        self.is_changed |= self.offers.remove(key).is_some();
+    }
+
     fn set_offers(&mut self, key: ObjectKey, offers: Vec<Offer>) -> Taken {
         if offers.is_empty() {
-            self.offers.remove(&key);
+            self.drop_offers(&key);
             return Taken::Ignored;
         }
-        self.offers.insert(key, offers.into_iter().map(Arc::new).collect());
+        let is_same = |known: &Vec<Arc<Offer>>| known.iter().map(AsRef::as_ref).eq(offers.iter());
+        if !self.offers.get(&key).is_some_and(is_same) {
+            self.offers.insert(key, offers.into_iter().map(Arc::new).collect());
+            self.is_changed = true;
+        }
         Taken::Known
     }
 }

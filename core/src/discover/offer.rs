@@ -59,7 +59,7 @@ pub struct CredentialsSecret {
 const MAX_PROBLEMS: usize = 5;
 
 /// Something that can satisfy one intent.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
     /// What it can satisfy.
     pub intent: Intent,

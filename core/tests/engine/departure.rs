@@ -66,7 +66,8 @@ fn what_is_removed_might_as_well_never_have_been(#[case] object: Value) {
 
     with.apply(&object).unwrap();
     let kind = object["kind"].as_str().unwrap();
-    let still = others.iter().filter(|other| other["kind"] == kind).map(|other| Inventory::key(other).unwrap());
+    let still =
+        others.iter().filter(|other| other["kind"] == kind).map(|other| Inventory::key(other).unwrap());
     with.retain(kind, &still.collect::<HashSet<_>>());
     assert_eq!(told(&with.snapshot()), expected, "a listing that does not show it");
 }
@@ -113,4 +114,30 @@ fn a_cluster_that_was_not_read_yet_injects_nothing_and_says_so() {
         verdict.warnings,
         ["opportune: not injected: the cluster: is still being read: apply it again in a moment"]
     );
+}
+
+#[test]
+fn what_makes_no_difference_makes_no_new_catalog() {
+    let mut inventory = inventory();
+    let all = [
+        openldap(),
+        matomo(),
+        storage_class(),
+        unmarked_openldap(),
+        openldap_pods(),
+        namespace("blog", "", ""),
+    ];
+    for object in &all {
+        inventory.apply(object).unwrap();
+    }
+    assert!(inventory.changed().is_some());
+    for object in &all {
+        let again = with(object.clone(), "/status", json!({"observedGeneration": 7}));
+        inventory.apply(&again).unwrap();
+        assert!(inventory.changed().is_none(), "{object}");
+    }
+    for object in [openldap(), matomo(), storage_class(), openldap_pods(), namespace("blog", "", "")] {
+        inventory.remove(&object).unwrap();
+        assert!(inventory.changed().is_some(), "{object}");
+    }
 }

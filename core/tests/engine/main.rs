@@ -8,8 +8,8 @@
     reason = "a test may panic, in its helpers too, and its name is its documentation"
 )]
 mod claims;
-mod departure;
 mod decision;
+mod departure;
 mod discovery;
 mod generate;
 mod hostile;

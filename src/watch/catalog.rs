@@ -1,0 +1,218 @@
+//! Changes in, catalogs out.
+use super::{
+    Change, Pulses, RESOURCES,
+    config_maps::{self, Place},
+    follow::Follower,
+};
+use crate::serve::{Condition, Readiness, Shared};
+use kube::Client;
+use opportune_core::{
+    admit::{CatalogState, Options},
+    discover::{Catalog, Inventory},
+};
+use serde_json::Value;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+/// Changes on their way; when so many wait, the watches do too.
+const IN_FLIGHT: usize = 256;
+/// Changes taken at once.
+const BATCH: usize = 64;
+/// The shortest time between two catalogs.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Of the time, at most one part in so many is spent on making catalogs.
+const SHARE: u32 = 10;
+/// How often the ConfigMaps that recipes name are read again.
+const REREAD: Duration = Duration::from_secs(30);
+/// How often the pulse of the watches is taken.
+const PULSE: Duration = Duration::from_secs(1);
+/// How long a watch may fail before this replica wants no more requests.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where a live catalog goes, and who is told that it is one.
+pub struct Feed {
+    /// Speaks to the API server.
+    pub client: Client,
+    /// What the cluster is discovered by: with recipes and profiles, and otherwise empty.
+    pub inventory: Inventory,
+    /// Swapped whole at each change that makes a difference.
+    pub catalog: Shared<Catalog>,
+    /// Told once the cluster was read.
+    pub options: Shared<Options>,
+    /// Gets the conditions `cluster read` and `watches alive`.
+    pub readiness: Readiness,
+    /// Told when each watch was last heard of.
+    pub pulses: Pulses,
+}
+
+/// A feed at work.
+struct Feeding {
+    client: Client,
+    inventory: Inventory,
+    catalog: Shared<Catalog>,
+    options: Shared<Options>,
+    is_read: Condition,
+    are_alive: Condition,
+    pulses: Pulses,
+    /// Kinds of which not all objects were told yet.
+    missing: BTreeSet<&'static str>,
+    /// ConfigMaps that were asked for since they were first sought.
+    asked: BTreeSet<Place>,
+}
+
+/// Follows the cluster as long as the process lives. Until everything was read once, nothing is decided by the catalog.
+pub async fn feed(feed: Feed) {
+    let (changes, mut told) = mpsc::channel(IN_FLIGHT);
+    let mut followers = JoinSet::new();
+    for pulse in feed.pulses.iter() {
+        let (client, changes) = (feed.client.clone(), changes.clone());
+        followers.spawn(Follower::new(pulse.resource(), client, changes, pulse.clone()).follow());
+    }
+    Feeding::new(feed).run(&mut told, &changes).await;
+}
+
+// === impl Pulses ===
+
+impl Pulses {
+    /// A pulse for each resource that [`feed`] follows.
+    pub fn of_all() -> Self {
+        Self::new(&RESOURCES)
+    }
+}
+
+// === impl Feeding ===
+
+impl Feeding {
+    fn new(feed: Feed) -> Self {
+        let Feed { client, inventory, catalog, options, readiness, pulses } = feed;
+        options.rcu(|options| Options { catalog: CatalogState::Unread, ..options.as_ref().clone() });
+        let is_read = readiness.register("cluster read");
+        let are_alive = readiness.register("watches alive");
+        let missing = RESOURCES.iter().map(|resource| resource.name).collect();
+        let asked = BTreeSet::new();
+        Self { client, inventory, catalog, options, is_read, are_alive, pulses, missing, asked }
+    }
+
+    async fn run(mut self, told: &mut mpsc::Receiver<Change>, changes: &mpsc::Sender<Change>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut due: Option<Instant> = None;
+        let mut earliest = Instant::now();
+        let mut pulse = interval(PULSE);
+        let mut reread = interval(REREAD);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        reread.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Reads of ConfigMaps on their way: never more than one round.
+        let mut reading = JoinSet::new();
+        loop {
+            let publish = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = told.recv_many(&mut batch, BATCH) => {
+                    batch.drain(..).for_each(|change| self.take(change));
+                    due = due.or(Some(earliest.max(Instant::now())));
+                }
+                () = publish => {
+                    due = None;
+                    let took = self.publish().await;
+                    earliest = Instant::now() + PAUSE.max(took * SHARE);
+                    if self.is_everything_read() && reading.is_empty() {
+                        self.ask(&mut reading, changes, false);
+                    }
+                }
+                _ = reread.tick() => {
+                    if self.is_everything_read() && reading.is_empty() {
+                        self.ask(&mut reading, changes, true);
+                    }
+                }
+                Some(_) = reading.join_next() => {}
+                _ = pulse.tick() => self.are_alive.set(self.pulses.are_alive(PATIENCE)),
+            }
+        }
+    }
+
+    fn is_everything_read(&self) -> bool {
+        self.missing.is_empty()
+    }
+
+    fn take(&mut self, change: Change) {
+        match change {
+            Change::Applied(object) => {
+                if let Err(error) = self.inventory.apply(&object) {
+                    told_wrong(&object, &error.to_string());
+                }
+            }
+            Change::Removed(object) => {
+                if let Err(error) = self.inventory.remove(&object) {
+                    told_wrong(&object, &error.to_string());
+                }
+            }
+            Change::Listed { resource, present } => {
+                self.inventory.retain(resource.kind, &present);
+                self.missing.remove(resource.name);
+            }
+        }
+    }
+
+    /// Makes a catalog where something changed; returns how long that took.
+    async fn publish(&mut self) -> Duration {
+        if !self.is_everything_read() {
+            return Duration::ZERO;
+        }
+        let is_first = self.options.load().catalog == CatalogState::Unread;
+        if is_first {
+            self.read_config_maps().await;
+        }
+        let begun = Instant::now();
+        if let Some(catalog) = self.inventory.changed() {
+            self.catalog.store(Arc::new(catalog));
+        }
+        if is_first {
+            self.options.rcu(|options| Options { catalog: CatalogState::Read, ..options.as_ref().clone() });
+            self.is_read.set(true);
+            tracing::info!(offers = self.catalog.load().offers().count(), "the cluster was read");
+        }
+        begun.elapsed()
+    }
+
+    /// The first offers must not lack what stands in a ConfigMap.
+    async fn read_config_maps(&mut self) {
+        let places: BTreeSet<Place> = self.inventory.sought_config_maps().into_iter().cloned().collect();
+        self.asked.clone_from(&places);
+        for change in config_maps::read(&self.client, places).await {
+            self.take(change);
+        }
+    }
+
+    /// Asks for the ConfigMaps that are sought, or only for those that were not yet.
+    fn ask(&mut self, reading: &mut JoinSet<()>, changes: &mpsc::Sender<Change>, again: bool) {
+        let sought: BTreeSet<Place> = self.inventory.sought_config_maps().into_iter().cloned().collect();
+        let places: BTreeSet<Place> =
+            sought.iter().filter(|place| again || !self.asked.contains(*place)).cloned().collect();
+        self.asked = sought;
+        if places.is_empty() {
+            return;
+        }
+        let (client, changes) = (self.client.clone(), changes.clone());
+        reading.spawn(async move {
+            for change in config_maps::read(&client, places).await {
+                // Nobody listens only when the process ends.
+                let _ = changes.send(change).await;
+            }
+        });
+    }
+}
+
+/// Says which object can't be taken; its text comes from the cluster, and is escaped by the log's writer.
+fn told_wrong(object: &Value, error: &str) {
+    let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (kind, namespace, name) = (text("/kind"), text("/metadata/namespace"), text("/metadata/name"));
+    tracing::warn!(kind, namespace, name, error, "left out of the catalog");
+}

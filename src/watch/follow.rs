@@ -1,0 +1,197 @@
+//! Follows one resource: lists it, then watches it, for as long as the process lives.
+//!
+//! Not `kube::runtime::watcher`: it keeps to itself when a bookmark came or a watch was taken up again, and without these
+//! nobody can tell a quiet watch from a dead one.
+use super::{Change, Error, Resource, pulse::Pulse};
+use futures_util::StreamExt as _;
+use kube::{
+    Client,
+    api::WatchParams,
+    core::{Status, WatchEvent},
+    runtime::{utils::Backoff, watcher::DefaultBackoff},
+};
+use opportune_core::discover::{Inventory, NamespacedName};
+use serde_json::Value;
+use std::{collections::HashSet, time::Duration};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
+
+/// After this many seconds the API server ends a watch; taking it up again shows that it can be had.
+const WATCH: u32 = 50;
+/// A watch that says nothing for so long is dead: the API server should have ended it before.
+const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 10);
+/// A watch that ends sooner than this counts as a failure, or a broken proxy would be asked without a pause.
+const SOON: Duration = Duration::from_secs(1);
+/// How long to wait for a resource whose CRD is not installed.
+const UNKNOWN: Duration = Duration::from_secs(15);
+
+/// Follows one resource.
+pub(super) struct Follower {
+    resource: &'static Resource,
+    client: Client,
+    changes: mpsc::Sender<Change>,
+    pulse: Pulse,
+    beginning: Beginning,
+    /// From where the watch goes on; `None`: from the beginning.
+    version: Option<String>,
+}
+
+/// How the API server tells everything at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beginning {
+    /// As a part of the watch, object by object (Kubernetes 1.32 and newer, mostly).
+    Streamed,
+    /// As a list, page by page.
+    Listed,
+}
+
+// === impl Follower ===
+
+impl Follower {
+    pub(super) fn new(
+        resource: &'static Resource,
+        client: Client,
+        changes: mpsc::Sender<Change>,
+        pulse: Pulse,
+    ) -> Self {
+        Self { resource, client, changes, pulse, beginning: Beginning::Streamed, version: None }
+    }
+
+    /// Tells all changes; ends only when nobody listens any more.
+    pub(super) async fn follow(mut self) {
+        let mut backoff = DefaultBackoff::default();
+        while !self.changes.is_closed() {
+            let begun = Instant::now();
+            let result = match self.version.clone() {
+                None => self.begin().await,
+                Some(from) => self.resume(&from).await,
+            };
+            match result {
+                Ok(()) if begun.elapsed() > SOON => {
+                    backoff.reset();
+                    continue;
+                }
+                Ok(()) => {}
+                Err(error) if self.beginning == Beginning::Streamed && error.is_not_streamed() => {
+                    self.beginning = Beginning::Listed;
+                    continue;
+                }
+                Err(error) if error.is_unknown_resource() => {
+                    self.pulse.unknown();
+                    self.version = None;
+                    self.listed(HashSet::new()).await;
+                    sleep(UNKNOWN).await;
+                    continue;
+                }
+                Err(error) => {
+                    self.pulse.failed(&error);
+                    if error.is_expired() {
+                        self.version = None;
+                    }
+                }
+            }
+            sleep(backoff.next().unwrap_or(UNKNOWN)).await;
+        }
+    }
+
+    async fn begin(&mut self) -> Result<(), Error> {
+        if self.beginning == Beginning::Streamed {
+            return self.watch(&WatchParams::default().initial_events().timeout(WATCH), None).await;
+        }
+        let mut present = HashSet::new();
+        let mut pages = self.resource.pages(&self.client, None);
+        while let Some(objects) = pages.next().await? {
+            for object in objects {
+                present.extend(Inventory::key(&object));
+                self.tell(Change::Applied(object)).await;
+            }
+        }
+        self.listed(present).await;
+        self.resume(&pages.version().unwrap_or_default()).await
+    }
+
+    async fn resume(&mut self, from: &str) -> Result<(), Error> {
+        self.watch(&WatchParams::default().timeout(WATCH), Some(from)).await
+    }
+
+    /// Watches until the API server ends the watch, which is no error.
+    async fn watch(&mut self, params: &WatchParams, from: Option<&str>) -> Result<(), Error> {
+        let mut present = from.is_none().then(HashSet::new);
+        // Version 0 is whatever the API server has in memory.
+        let request = self.resource.request(None).watch(params, from.unwrap_or("0"));
+        let request = request.map_err(|error| self.resource.broken(error))?;
+        let opened = timeout(SILENCE, self.client.request_events::<Value>(request)).await;
+        let opened = opened.map_err(|_| self.silent())?.map_err(|error| self.resource.failed(error))?;
+        let mut events = std::pin::pin!(opened);
+        if from.is_some() {
+            self.version = from.map(str::to_owned);
+            self.pulse.alive();
+        }
+        while let Some(event) = timeout(SILENCE, events.next()).await.map_err(|_| self.silent())? {
+            match event {
+                Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                    self.told(object, Change::Applied, &mut present).await;
+                }
+                Ok(WatchEvent::Deleted(object)) => self.told(object, Change::Removed, &mut present).await,
+                Ok(WatchEvent::Bookmark(bookmark)) => {
+                    let is_end = bookmark.metadata.annotations.contains_key("k8s.io/initial-events-end");
+                    if is_end && let Some(present) = present.take() {
+                        self.listed(present).await;
+                    }
+                    if present.is_none() {
+                        self.version = Some(bookmark.metadata.resource_version);
+                    }
+                    self.pulse.alive();
+                }
+                Ok(WatchEvent::Error(status)) => return Err(self.ended(&status)),
+                // One line that is no event: that object stays as it was known, the watch goes on.
+                Err(kube::Error::SerdeError(error)) => {
+                    tracing::warn!(resource = self.resource.name, %error, "left out what can't be read");
+                }
+                Err(error) => return Err(self.resource.failed(error)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn told(
+        &mut self,
+        object: Value,
+        change: fn(Value) -> Change,
+        present: &mut Option<HashSet<NamespacedName>>,
+    ) {
+        let object = self.resource.complete(object);
+        match present {
+            // The version of one object says nothing until all are told.
+            Some(present) => present.extend(Inventory::key(&object)),
+            None => self.version = resource_version(&object).or(self.version.take()),
+        }
+        self.pulse.alive();
+        self.tell(change(object)).await;
+    }
+
+    async fn listed(&self, present: HashSet<NamespacedName>) {
+        self.tell(Change::Listed { resource: self.resource, present }).await;
+    }
+
+    async fn tell(&self, change: Change) {
+        // Nobody listens only when the process ends.
+        let _ = self.changes.send(change).await;
+    }
+
+    fn silent(&self) -> Error {
+        let reason = format!("nothing was heard for {} s", SILENCE.as_secs());
+        Error::Ended { resource: self.resource.name, reason, code: None }
+    }
+
+    fn ended(&self, status: &Status) -> Error {
+        let reason = format!("{} ({})", status.message, status.code);
+        Error::Ended { resource: self.resource.name, reason, code: Some(status.code) }
+    }
+}
+
+fn resource_version(object: &Value) -> Option<String> {
+    object.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned)
+}

@@ -1,0 +1,88 @@
+//! The cluster as it is now: what the API server tells of each resource goes into the inventory one object at a time, and
+//! its snapshot into the catalog that the webhook decides by.
+//!
+//! Offers are kept, not objects. What can't be read is told and left out; it never ends a watch.
+mod catalog;
+mod config_maps;
+mod follow;
+mod once;
+mod pulse;
+mod resource;
+
+pub use self::catalog::{Feed, feed};
+pub use self::once::{Reading, Scope, read};
+pub use self::pulse::Pulses;
+pub use self::resource::{RESOURCES, Resource};
+
+use opportune_core::discover::NamespacedName;
+use serde_json::Value;
+use std::collections::HashSet;
+
+/// What a watch tells.
+#[derive(Debug)]
+enum Change {
+    /// An object is there, in this state.
+    Applied(Value),
+    /// It is no more.
+    Removed(Value),
+    /// All objects of this kind were told; others are no more.
+    Listed { resource: &'static Resource, present: HashSet<NamespacedName> },
+}
+
+/// Why a resource can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refuses, or does not answer.
+    #[error("{resource}: {source}")]
+    Api {
+        /// The resource, as in `kubectl get`.
+        resource: &'static str,
+        /// What the client says.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// It told of something that went wrong in the middle of a watch.
+    #[error("{resource}: the watch ended: {reason}")]
+    Ended {
+        /// The resource.
+        resource: &'static str,
+        /// What the API server said.
+        reason: String,
+        /// Its code, as in HTTP.
+        code: Option<u16>,
+    },
+}
+
+// === impl Error ===
+
+impl Error {
+    /// The API server does not know this resource: its CRD is not installed.
+    fn is_unknown_resource(&self) -> bool {
+        self.code() == Some(404)
+    }
+
+    /// We have no right to it.
+    fn is_forbidden(&self) -> bool {
+        self.code() == Some(403)
+    }
+
+    /// The version from which we wanted to go on is too old.
+    fn is_expired(&self) -> bool {
+        self.code() == Some(410)
+    }
+
+    /// The API server is too old, or set up not, to tell everything as a part of a watch.
+    fn is_not_streamed(&self) -> bool {
+        matches!(self.code(), Some(400 | 422))
+    }
+
+    fn code(&self) -> Option<u16> {
+        match self {
+            Self::Api { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            Self::Ended { code, .. } => *code,
+        }
+    }
+}

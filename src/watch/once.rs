@@ -1,0 +1,131 @@
+//! The cluster as it is at one moment, for commands: with the rights of the person who asks, which may be few.
+use super::{Change, Error, RESOURCES, Resource, config_maps};
+use kube::Client;
+use opportune_core::discover::{Catalog, Inventory};
+use serde_json::Value;
+
+/// Which part of the cluster a person may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// All of it.
+    Cluster,
+    /// All of it, or, where that is forbidden, what stands in this namespace.
+    Namespace(&'a str),
+}
+
+/// What was read, and what could not be.
+#[derive(Debug)]
+pub struct Reading {
+    /// The catalog of what was read.
+    pub catalog: Catalog,
+    /// Resources that could not be listed in the whole cluster, and why: names as in `kubectl get`.
+    pub unread: Vec<Unread>,
+    /// Objects that were left out, and why.
+    pub left_out: Vec<String>,
+}
+
+/// A resource that was not, or not wholly, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// The resource, as in `kubectl get`.
+    pub resource: &'static str,
+    /// Whether the objects of the one namespace were read.
+    pub is_partly_read: bool,
+    /// Why not more.
+    pub reason: &'static str,
+}
+
+/// Reads what discovery needs.
+///
+/// # Errors
+/// [`Error`] where the API server does not answer. What is forbidden or not installed is no error: [`Reading::unread`]
+/// tells of it.
+pub async fn read(client: &Client, mut inventory: Inventory, scope: Scope<'_>) -> Result<Reading, Error> {
+    let mut unread = Vec::new();
+    let mut left_out = Vec::new();
+    for resource in &RESOURCES {
+        unread.extend(read_resource(client, resource, scope, &mut inventory, &mut left_out).await?);
+    }
+    let sought = inventory.sought_config_maps().into_iter().cloned().collect();
+    for change in config_maps::read(client, sought).await {
+        if let Change::Applied(object) = change {
+            take(&mut inventory, &object, &mut left_out);
+        }
+    }
+    Ok(Reading { catalog: inventory.snapshot(), unread, left_out })
+}
+
+async fn read_resource(
+    client: &Client,
+    resource: &'static Resource,
+    scope: Scope<'_>,
+    inventory: &mut Inventory,
+    left_out: &mut Vec<String>,
+) -> Result<Option<Unread>, Error> {
+    let error = match list(client, resource, None, inventory, left_out).await {
+        Ok(()) => return Ok(None),
+        Err(error) => error,
+    };
+    let unread = |is_partly_read, reason| Some(Unread { resource: resource.name, is_partly_read, reason });
+    if error.is_unknown_resource() {
+        return Ok(unread(false, "its CRD is not installed"));
+    }
+    if !error.is_forbidden() {
+        return Err(error);
+    }
+    let Scope::Namespace(namespace) = scope else { return Ok(unread(false, FORBIDDEN)) };
+    if resource.kind == "Namespace" {
+        let is_read = read_namespace(client, namespace, inventory, left_out).await;
+        return Ok(unread(is_read, FORBIDDEN));
+    }
+    if !resource.is_namespaced {
+        return Ok(unread(false, FORBIDDEN));
+    }
+    match list(client, resource, Some(namespace), inventory, left_out).await {
+        Ok(()) => Ok(unread(true, FORBIDDEN)),
+        Err(error) if error.is_forbidden() => Ok(unread(false, FORBIDDEN)),
+        Err(error) => Err(error),
+    }
+}
+
+async fn list(
+    client: &Client,
+    resource: &'static Resource,
+    namespace: Option<&str>,
+    inventory: &mut Inventory,
+    left_out: &mut Vec<String>,
+) -> Result<(), Error> {
+    let mut pages = resource.pages(client, namespace);
+    while let Some(objects) = pages.next().await? {
+        objects.iter().for_each(|object| take(inventory, object, left_out));
+    }
+    Ok(())
+}
+
+const FORBIDDEN: &str = "you may not list it in the whole cluster";
+
+/// The namespace itself, which many may get who may not list all.
+async fn read_namespace(
+    client: &Client,
+    namespace: &str,
+    inventory: &mut Inventory,
+    left_out: &mut Vec<String>,
+) -> bool {
+    let request = kube::core::Request::new("/api/v1/namespaces").get(namespace, &Default::default());
+    let Ok(request) = request else { return false };
+    match client.request::<Value>(request).await {
+        Ok(object) => {
+            take(inventory, &object, left_out);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+fn take(inventory: &mut Inventory, object: &Value, left_out: &mut Vec<String>) {
+    if let Err(error) = inventory.apply(object) {
+        let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let (kind, namespace, name) = (text("/kind"), text("/metadata/namespace"), text("/metadata/name"));
+        left_out.push(format!("{kind} {namespace}/{name}: {error}"));
+    }
+}

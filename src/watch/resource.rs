@@ -1,0 +1,142 @@
+//! The resources that discovery reads.
+use super::Error;
+use kube::{api::ListParams, core::Request};
+use opportune_core::keys;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Objects of one listing at a time: a bound on memory while a cluster is read.
+const PAGE: u32 = 250;
+
+/// One resource that offers, or what decides over them, come from.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Its plural name with its group, as in `kubectl get`; also the label in metrics.
+    pub name: &'static str,
+    /// The kind of its objects.
+    pub kind: &'static str,
+    /// `v1`, or group and version.
+    pub api_version: &'static str,
+    plural: &'static str,
+    /// Whether its objects stand in namespaces.
+    pub is_namespaced: bool,
+}
+
+macro_rules! resource {
+    ($name:literal, $kind:literal, $api_version:expr, $plural:literal, $is_namespaced:literal) => {
+        Resource {
+            name: $name,
+            kind: $kind,
+            api_version: $api_version,
+            plural: $plural,
+            is_namespaced: $is_namespaced,
+        }
+    };
+}
+
+/// All of them; the right to list and watch each is needed.
+pub static RESOURCES: [Resource; 7] = [
+    resource!("namespaces", "Namespace", "v1", "namespaces", false),
+    resource!("services", "Service", "v1", "services", true),
+    resource!("storageclasses.storage.k8s.io", "StorageClass", "storage.k8s.io/v1", "storageclasses", false),
+    resource!("deployments.apps", "Deployment", "apps/v1", "deployments", true),
+    resource!("statefulsets.apps", "StatefulSet", "apps/v1", "statefulsets", true),
+    resource!("serviceoffers.opportune.libre.sh", "ServiceOffer", keys::API_VERSION, "serviceoffers", true),
+    resource!("appprofiles.opportune.libre.sh", "AppProfile", keys::API_VERSION, "appprofiles", false),
+];
+
+/// One page of a listing.
+#[derive(Debug, Deserialize)]
+struct Page {
+    #[serde(default)]
+    metadata: PageMetadata,
+    #[serde(default)]
+    items: Vec<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PageMetadata {
+    resource_version: String,
+    r#continue: String,
+}
+
+/// A listing under way.
+pub(super) struct Pages {
+    resource: &'static Resource,
+    client: kube::Client,
+    request: Request,
+    params: ListParams,
+    version: Option<String>,
+}
+
+// === impl Pages ===
+
+impl Pages {
+    /// The objects of the next page; `None` after the last.
+    ///
+    /// # Errors
+    /// [`Error`] where the page can't be had.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<Value>>, Error> {
+        if self.version.is_some() {
+            return Ok(None);
+        }
+        let request = self.request.list(&self.params).map_err(|error| self.resource.broken(error))?;
+        let page: Page = self.client.request(request).await.map_err(|error| self.resource.failed(error))?;
+        if page.metadata.r#continue.is_empty() {
+            self.version = Some(page.metadata.resource_version);
+        } else {
+            self.params.continue_token = Some(page.metadata.r#continue);
+        }
+        Ok(Some(page.items.into_iter().map(|object| self.resource.complete(object)).collect()))
+    }
+
+    /// The version of the whole listing, from which a watch goes on; there after the last page.
+    pub(super) fn version(self) -> Option<String> {
+        self.version
+    }
+}
+
+// === impl Resource ===
+
+impl Resource {
+    /// Requests for all objects, or those of one namespace.
+    pub(super) fn request(&self, namespace: Option<&str>) -> Request {
+        let root = if self.api_version.contains('/') { "apis" } else { "api" };
+        let (version, plural) = (self.api_version, self.plural);
+        match namespace {
+            Some(namespace) => Request::new(format!("/{root}/{version}/namespaces/{namespace}/{plural}")),
+            None => Request::new(format!("/{root}/{version}/{plural}")),
+        }
+    }
+
+    /// An object as a listing or a watch tells it, fit for the inventory: with its kind, which a listing leaves out, and
+    /// without what nobody reads.
+    pub(super) fn complete(&self, mut object: Value) -> Value {
+        if let Some(map) = object.as_object_mut() {
+            map.insert("kind".to_owned(), self.kind.into());
+            map.insert("apiVersion".to_owned(), self.api_version.into());
+        }
+        object
+    }
+
+    /// All objects, or those of one namespace, page by page.
+    pub(super) fn pages(&'static self, client: &kube::Client, namespace: Option<&str>) -> Pages {
+        let params = ListParams::default().limit(PAGE);
+        Pages {
+            resource: self,
+            client: client.clone(),
+            request: self.request(namespace),
+            params,
+            version: None,
+        }
+    }
+
+    pub(super) fn failed(&'static self, source: kube::Error) -> Error {
+        Error::Api { resource: self.name, source: Box::new(source) }
+    }
+
+    pub(super) fn broken(&'static self, error: kube::core::request::Error) -> Error {
+        self.failed(kube::Error::BuildRequest(error))
+    }
+}
