@@ -1,0 +1,73 @@
+//! Tests against a real control plane, one for all of them.
+//!
+//! Each theme is a file in this folder, with a table of its trials at its end. A trial that is in no table is dead code,
+//! and a file that is not named below is found when the tests start: both are errors.
+#![deny(dead_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "these are tests, which the compiler does not know without its own harness"
+)]
+mod trial;
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::{Arguments, Conclusion, Trial};
+use opportune_e2e::Assets;
+use std::{collections::BTreeSet, fs, path::Path, process::ExitCode, sync::Arc};
+use trial::{Run, themes};
+
+themes![life, objects, programs, users];
+
+/// Trials wait more than they compute.
+const THREADS: usize = 3;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(conclusion) => conclusion.exit_code(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<Conclusion> {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    ensure_every_file_is_a_theme()?;
+    let run = Arc::new(Run::new()?);
+    let mut cases: Vec<_> =
+        themes().into_iter().flat_map(|(theme, cases)| cases.iter().map(move |c| (theme, c))).collect();
+    // The exclusive ones last, or all others wait for them in the middle.
+    cases.sort_by_key(|(_, case)| case.is_exclusive());
+    let trials: Vec<Trial> = cases.into_iter().map(|(theme, case)| case.trial(theme, &run)).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    run.finish(conclusion.has_failed(), &logs()?)?;
+    Ok(conclusion)
+}
+
+fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where the logs of a control plane on which a trial failed are kept.
+fn logs() -> Result<std::path::PathBuf> {
+    let root = here().parent().context("e2e/ lies in no folder")?;
+    Ok(root.join(".cache/tests").join(format!("e2e-{}", Assets::find()?.version())))
+}
+
+fn ensure_every_file_is_a_theme() -> Result<()> {
+    let known: BTreeSet<_> = themes().into_iter().map(|(theme, _)| theme.to_owned()).collect();
+    for entry in fs::read_dir(here().join("tests/control_plane"))? {
+        let path = entry?.path();
+        let name = path.file_stem().context("a file without a name")?.to_string_lossy().into_owned();
+        ensure!(
+            ["main", "trial"].contains(&name.as_str()) || known.contains(&name),
+            "{} is not run: add {name} to `themes!` in tests/control_plane/main.rs",
+            path.display()
+        );
+    }
+    Ok(())
+}
