@@ -2,12 +2,14 @@
 SHELL := /bin/bash
 STEP := .ci/step
 CARGO ?= cargo
+# Arguments of the end-to-end tests, such as a part of a test's name.
+E2E_ARGS ?=
 # Seconds for which `make fuzz` runs each target.
 FUZZ_SECONDS ?= 20
 FUZZ_TARGETS := review annotations record
 
 .DEFAULT_GOAL := help
-.PHONY: help toolchain build test lint bench bench-check fuzz demo install
+.PHONY: help toolchain build test lint bench bench-check e2e fuzz demo install
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +29,8 @@ test: toolchain ## Run all tests, then print their total
 lint: toolchain ## Check formatting and lints
 	@$(STEP) "Checking the formatting" $(CARGO) fmt --all --check
 	@$(STEP) "Checking the lints" $(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@$(STEP) "Checking the lints of the end-to-end tests" \
+		$(CARGO) clippy -p opportune-e2e --test control_plane --locked -- -D warnings
 
 bench: toolchain ## Measure the engine (a few minutes)
 	@$(STEP) "Measuring the engine" $(CARGO) bench --locked -p opportune-core --bench engine
@@ -34,6 +38,10 @@ bench: toolchain ## Measure the engine (a few minutes)
 bench-check: toolchain ## Check that a decision costs the same with 10 and with 10,000 offers
 	@$(STEP) "Comparing catalogs of 10 and 10,000 offers" \
 		$(CARGO) bench --locked -p opportune-core --bench engine -- --check
+
+e2e: toolchain ## Test on a real Kubernetes (its first build takes 6 minutes; needs Go)
+	@$(STEP) "Building the program" $(CARGO) build --release --locked
+	@$(STEP) "Testing end to end" .ci/e2e $(E2E_ARGS)
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (20); needs nightly Rust
 	@for target in $(FUZZ_TARGETS); do \
