@@ -3,7 +3,11 @@
 //! What talks to the network, reads files, looks at the clock or logs lives here; what decides lives in the core.
 pub mod cli;
 pub mod cluster;
+pub mod control;
+pub mod knowledge;
+pub mod live;
 pub mod observe;
+pub mod register;
 pub mod serve;
 pub mod tls;
 pub mod watch;

@@ -1,6 +1,4 @@
 //! `opportune catalog`: all offers, complete or not, and what each lacks.
-use std::path::PathBuf;
-
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets::NOTHING};
 use opportune_core::{
@@ -10,18 +8,18 @@ use opportune_core::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Failure, missing_catalog, offline, output, style};
+use super::{Failure, output, source::ClusterArgs, style};
 
 /// Options of `opportune catalog`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  opportune catalog
   opportune catalog --catalog cluster.yaml
   kubectl get ns,svc,deploy,sts,ds,sc,cm -A -o yaml | opportune catalog --catalog - -o json")]
 pub struct CatalogArgs {
-    /// Files and folders with the cluster's objects; `-` is standard input.
-    #[arg(long, value_name = "PATH", num_args = 1.., env = "OPPORTUNE_CATALOG", value_delimiter = ',')]
-    catalog: Vec<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// How to print the offers.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -43,10 +41,7 @@ enum Output {
 /// # Errors
 /// Bad input.
 pub fn run(args: &CatalogArgs) -> Result<String, Failure> {
-    if args.catalog.is_empty() {
-        return Err(missing_catalog());
-    }
-    let catalog = offline::catalog(&args.catalog)?;
+    let catalog = args.cluster.read(None)?;
     match args.output {
         Output::Table => Ok(table(&catalog)),
         Output::Json => {

@@ -11,8 +11,9 @@ use opportune_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Failure, catalog, explain, inject, manifest, offline, output, serve::with_causes, style};
+use super::{Failure, catalog, explain, inject, manifest, offline, output, style, with_causes};
 use crate::{
+    knowledge::Folders,
     serve::{Config, Server, call::post_review},
     tls::Source,
 };
@@ -38,14 +39,14 @@ pub fn run(_: &DemoArgs) -> Result<String, Failure> {
     let workload = manifest::read_text("the demo's WordPress", WORDPRESS)?;
     let Some(wordpress) = workload.first() else { return Err(Failure::input("the demo has no WordPress")) };
     let object = &wordpress.object;
-    let catalog = offline::from_manifests(&cluster)?;
+    let catalog = offline::from_manifests(&cluster, &Folders::default())?;
     let table = catalog::table(&catalog);
     let verdict = admit(&Request { namespace: NAMESPACE, object, old: None }, &catalog, &Options::default());
     let explained = explain::explained(object, NAMESPACE, &catalog, &verdict)?;
     let (address, response) = through_the_webhook(catalog, object)?;
     let after = inject::patched(object, &patch(&response)?)?;
     let diff = output::diff(&inject::name(object), object, &after)?;
-    let nothing = offline::from_manifests(&[])?;
+    let nothing = offline::from_manifests(&[], &Folders::default())?;
     let bare = admit(&Request { namespace: NAMESPACE, object, old: None }, &nothing, &Options::default());
     let absent = bare.plan.map(|plan| plan.status()).unwrap_or_default();
     let head = |text: &str| style::paint(style::HEAD, text);

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     Failure, InjectionArgs, ManifestArgs, inject,
     manifest::{self, Manifest},
-    offline, style,
+    style,
 };
 
 /// Options of `opportune explain`.
@@ -37,7 +37,7 @@ pub struct ExplainArgs {
 /// # Errors
 /// Bad input. A requirement that is not satisfied is explained, not an error.
 pub fn run(args: &ExplainArgs) -> Result<String, Failure> {
-    let catalog = offline::catalog(args.injection.catalog()?)?;
+    let catalog = args.injection.cluster.read(Some(&args.manifests.namespace))?;
     let manifests = manifest::read(&args.manifests.files)?;
     let options = args.injection.options();
     let mut texts = Vec::new();

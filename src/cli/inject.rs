@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{
     Failure, InjectionArgs, ManifestArgs,
     manifest::{self, Manifest},
-    offline, output, style,
+    output, style,
 };
 
 /// Options of `opportune inject`.
@@ -26,6 +26,7 @@ Examples:
   helm template blog bitnami/wordpress | opportune inject -f - --catalog cluster/ -o diff
   opportune inject -f deploy/ --catalog cluster.yaml --with-delivery | kubectl apply -f -
   opportune inject -f injected.yaml --remove
+  opportune inject -f wordpress.yaml            (against the cluster of the current kubeconfig)
 
 A catalog holds ordinary objects, as kubectl prints them:
   kubectl get ns,svc,deploy,sts,ds,sc,cm -A -o yaml > cluster.yaml
@@ -73,12 +74,12 @@ struct Injected<'a> {
 /// Bad input, or a requirement that is not satisfied; nothing is printed then.
 pub fn run(args: &InjectArgs) -> Result<String, Failure> {
     let is_stdin = |paths: &[PathBuf]| paths.iter().filter(|path| path.as_os_str() == "-").count();
-    if is_stdin(&args.manifests.files) + is_stdin(&args.injection.catalog) > 1 {
+    if is_stdin(&args.manifests.files) + is_stdin(&args.injection.cluster.catalog) > 1 {
         return Err(Failure::Usage("standard input (`-`) can be read only once".into()));
     }
     let catalog = match args.remove {
         true => Catalog::default(),
-        false => offline::catalog(args.injection.catalog()?)?,
+        false => args.injection.cluster.read(Some(&args.manifests.namespace))?,
     };
     let mut manifests = manifest::read(&args.manifests.files)?;
     if args.remove {

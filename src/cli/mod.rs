@@ -7,6 +7,7 @@ mod manifest;
 mod offline;
 mod output;
 mod serve;
+mod source;
 mod style;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
@@ -49,7 +50,7 @@ enum Command {
     /// List all offers, complete or not, and what each lacks.
     Catalog(catalog::CatalogArgs),
     /// Serve the webhook.
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  opportune completions bash > /etc/bash_completion.d/opportune")]
     Completions {
@@ -72,9 +73,8 @@ struct ManifestArgs {
 /// Against which cluster, and where injection is on.
 #[derive(Debug, Args)]
 struct InjectionArgs {
-    /// The cluster's objects: files and folders; `-` is standard input.
-    #[arg(long, value_name = "PATH", num_args = 1.., env = "OPPORTUNE_CATALOG", value_delimiter = ',')]
-    catalog: Vec<PathBuf>,
+    #[command(flatten)]
+    cluster: source::ClusterArgs,
     #[command(flatten)]
     scope: ScopeArgs,
 }
@@ -128,23 +128,23 @@ impl Failure {
     }
 }
 
-fn missing_catalog() -> Failure {
-    let how = "kubectl get ns,svc,deploy,sts,ds,sc,cm -A -o yaml > cluster.yaml";
-    Failure::Usage(format!(
-        "--catalog PATH is needed: reading a live cluster is not built yet.\n  Make one by: {how}"
-    ))
+/// An error with what caused it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text += &format!(": {next}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 // === impl InjectionArgs ===
 
 impl InjectionArgs {
-    fn catalog(&self) -> Result<&[PathBuf], Failure> {
-        match self.catalog.is_empty() {
-            true => Err(missing_catalog()),
-            false => Ok(&self.catalog),
-        }
-    }
-
     fn options(&self) -> Options {
         self.scope.options()
     }

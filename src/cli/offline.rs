@@ -1,10 +1,7 @@
 //! A catalog from files.
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf};
 
-use opportune_core::{
-    discover::{Catalog, Inventory, Recipes},
-    inject::profile::Profiles,
-};
+use opportune_core::discover::Catalog;
 use serde_json::Value;
 
 use super::{
@@ -12,23 +9,22 @@ use super::{
     manifest::{self, Manifest},
     style,
 };
+use crate::knowledge::Folders;
 
 /// Reads a catalog from the files and folders that `--catalog` names.
 ///
 /// # Errors
 /// Bad input, with file, document and field. An offer that can't be used is no error: `opportune catalog` shows it.
-pub fn catalog(paths: &[PathBuf]) -> Result<Catalog, Failure> {
-    from_manifests(&manifest::read(paths)?)
+pub fn catalog(paths: &[PathBuf], folders: &Folders) -> Result<Catalog, Failure> {
+    from_manifests(&manifest::read(paths)?, folders)
 }
 
 /// Makes a catalog of objects.
 ///
 /// # Errors
-/// When one object stands there twice with different contents.
-pub fn from_manifests(manifests: &[Manifest]) -> Result<Catalog, Failure> {
-    let broken = |error: opportune_core::data::DataError| Failure::input(error.to_string());
-    let recipes = Arc::new(Recipes::built_in().map_err(broken)?);
-    let mut inventory = Inventory::new(recipes, Profiles::built_in().map_err(broken)?);
+/// Recipes or profiles that can't be read; when one object stands there twice with different contents.
+pub fn from_manifests(manifests: &[Manifest], folders: &Folders) -> Result<Catalog, Failure> {
+    let mut inventory = folders.inventory().map_err(|error| Failure::input(error.to_string()))?;
     let mut seen: HashMap<String, &Manifest> = HashMap::new();
     for manifest in manifests {
         if let Some(first) = seen.insert(manifest.identity(), manifest) {

@@ -3,10 +3,11 @@
 //! Every series exists from the start, so that a rate is right from the first event, and so that a label outside its
 //! set can't come into being: it counts as `other`.
 use super::recent::Recent;
+use crate::watch::Pulses;
 use opportune_core::{discover::Catalog, review::Facts};
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-    TextEncoder, core::Collector,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector,
 };
 use std::{
     collections::HashMap,
@@ -95,7 +96,7 @@ impl Metrics {
     }
 
     /// All figures in Prometheus' text format, with those that are looked up rather than counted: the offers in
-    /// `catalog` and when the certificate expires.
+    /// `catalog`, when the certificate expires, and when each watch was last heard of.
     ///
     /// # Errors
     /// The encoder's, when two families have one name.
@@ -103,6 +104,7 @@ impl Metrics {
         &self,
         catalog: &Catalog,
         certificate_expiry: Option<SystemTime>,
+        pulses: &Pulses,
     ) -> Result<String, prometheus::Error> {
         let mut families = self.registry.gather();
         families.extend(offers(catalog)?.collect());
@@ -111,9 +113,10 @@ impl Metrics {
                 "opportune_certificate_expiry_timestamp_seconds",
                 "When the serving certificate expires, in seconds since 1970.",
             )?;
-            gauge.set(expiry.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()));
+            gauge.set(seconds(expiry));
             families.extend(gauge.collect());
         }
+        families.extend(last_events(pulses)?.collect());
         // A family without a series, such as the offers of an empty catalog, has no text form.
         families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|a, b| a.name().cmp(b.name()));
@@ -179,6 +182,24 @@ fn offers(catalog: &Catalog) -> Result<IntGaugeVec, prometheus::Error> {
     Ok(family)
 }
 
+fn last_events(pulses: &Pulses) -> Result<GaugeVec, prometheus::Error> {
+    let family = GaugeVec::new(
+        Opts::new(
+            "opportune_catalog_last_event_timestamp_seconds",
+            "When the watch of a resource was last heard of, be it that nothing changed, in seconds since 1970.",
+        ),
+        &["resource"],
+    )?;
+    for (resource, heard) in pulses.heard() {
+        family.get_metric_with_label_values(&[resource])?.set(seconds(heard));
+    }
+    Ok(family)
+}
+
+fn seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
 fn register_build_info(registry: &Registry) -> Result<(), prometheus::Error> {
     let family = IntGaugeVec::new(
         Opts::new("opportune_build_info", "Always 1; what is running stands in the labels."),
@@ -207,7 +228,7 @@ mod tests {
     }
 
     fn rendered(metrics: &Metrics) -> String {
-        metrics.render(&Catalog::default(), None).unwrap()
+        metrics.render(&Catalog::default(), None, &Pulses::default()).unwrap()
     }
 
     #[test]
@@ -248,7 +269,11 @@ mod tests {
     fn what_is_looked_up_is_rendered_beside_what_is_counted() {
         let metrics = Metrics::new().unwrap();
         let text = metrics
-            .render(&Catalog::default(), Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000)))
+            .render(
+                &Catalog::default(),
+                Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
+                &Pulses::default(),
+            )
             .unwrap();
         assert!(text.contains("opportune_certificate_expiry_timestamp_seconds 1800000000"));
         assert!(text.contains(r#"opportune_build_info{revision="unknown",version=""#));

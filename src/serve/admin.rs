@@ -1,6 +1,9 @@
 //! The admin port: is it alive, does it want requests, what did it do. Plain HTTP, and nothing that is secret.
-use super::{Readiness, Shared};
-use crate::{observe::Metrics, tls::Certificates};
+use super::{
+    Error, Limits, Readiness, Shared,
+    connections::{Port, Served},
+};
+use crate::{observe::Metrics, tls::Certificates, watch::Pulses};
 use axum::{
     Router,
     extract::State,
@@ -9,7 +12,11 @@ use axum::{
     routing::get,
 };
 use opportune_core::discover::Catalog;
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// Open connections: a few probes and scrapers.
+const CONNECTIONS: usize = 64;
 
 /// What the admin port reports on.
 #[derive(Debug, Clone)]
@@ -20,8 +27,39 @@ pub struct Admin {
     pub readiness: Readiness,
     /// The offers known now.
     pub catalog: Shared<Catalog>,
-    /// The certificate in use.
-    pub certificates: Certificates,
+    /// The certificate in use; none where no webhook is served.
+    pub certificates: Option<Certificates>,
+    /// The watches that the catalog comes from; none where it comes from files.
+    pub pulses: Pulses,
+}
+
+/// The admin port of a process without a webhook.
+pub struct AdminPort(Port);
+
+// === impl AdminPort ===
+
+impl AdminPort {
+    /// Takes the port.
+    ///
+    /// # Errors
+    /// [`Error::Listen`].
+    pub async fn bind(address: SocketAddr, admin: Admin) -> Result<Self, Error> {
+        let limits = Limits { connections: CONNECTIONS, ..Limits::default() };
+        let readiness = admin.readiness.clone();
+        let served = Served { tls: None, router: admin_router(admin), readiness, limits };
+        Port::bind("--admin", address, served).await.map(Self)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.0.address()
+    }
+
+    /// Answers as long as the process lives.
+    pub async fn serve(self) {
+        let (_end, never) = watch::channel(false);
+        self.0.serve(never, Duration::ZERO).await;
+    }
 }
 
 /// `/metrics`, `/healthz` and `/readyz`.
@@ -34,8 +72,8 @@ pub fn admin_router(admin: Admin) -> Router {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    let expiry = admin.certificates.expiry();
-    match admin.metrics.render(&admin.catalog.load(), Some(expiry)) {
+    let expiry = admin.certificates.as_ref().and_then(Certificates::expiry);
+    match admin.metrics.render(&admin.catalog.load(), expiry, &admin.pulses) {
         Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

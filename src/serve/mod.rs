@@ -9,13 +9,13 @@ mod server;
 mod signals;
 mod webhook;
 
-pub use self::admin::{Admin, admin_router};
+pub use self::admin::{Admin, AdminPort, admin_router};
 pub use self::readiness::{Condition, Readiness};
 pub use self::server::{Addresses, Server};
 pub use self::signals::signals;
 pub use self::webhook::{Webhook, webhook_router};
 
-use crate::tls;
+use crate::{tls, watch::Pulses};
 use arc_swap::ArcSwap;
 use opportune_core::admit::Options;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -44,6 +44,8 @@ pub struct Config {
     pub drain: Duration,
     /// What one client or all of them together may use.
     pub limits: Limits,
+    /// The watches that the catalog comes from, for the metrics; none where it comes from files.
+    pub pulses: Pulses,
 }
 
 // === impl Config ===
@@ -61,6 +63,7 @@ impl Config {
             settle: Duration::from_secs(5),
             drain: Duration::from_secs(15),
             limits: Limits::default(),
+            pulses: Pulses::default(),
         }
     }
 }

@@ -1,18 +1,18 @@
 //! Binds, runs and ends the server.
 use super::{
-    Admin, Condition, Config, Error, Limits, Readiness, Shared, Webhook, admin_router,
+    Admin, AdminPort, Condition, Config, Error, Readiness, Shared, Webhook,
     connections::{Port, Served},
     webhook_router,
 };
-use crate::{observe::Metrics, tls::Certificates};
+use crate::{
+    observe::Metrics,
+    tls::{Certificates, Health},
+};
 use arc_swap::ArcSwap;
 use opportune_core::{admit::Options, discover::Catalog};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::sleep};
 use tokio_rustls::TlsAcceptor;
-
-/// Open connections of the admin port: a few probes and scrapers.
-const ADMIN_CONNECTIONS: usize = 64;
 
 /// The bound ports; where port 0 was asked for, the ones that were given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +26,12 @@ pub struct Addresses {
 /// A server that has its ports and its certificate, and does not serve yet.
 pub struct Server {
     webhook: Port,
-    admin: Port,
+    admin: AdminPort,
     state: Admin,
+    certificates: Certificates,
     is_certificate_valid: Condition,
+    /// Where the certificate is managed.
+    is_bundle_written: Option<Condition>,
     options: Shared<Options>,
     times: Times,
 }
@@ -54,19 +57,28 @@ impl Server {
         let metrics = Arc::new(Metrics::new().map_err(Error::Metrics)?);
         let readiness = Readiness::default();
         let is_certificate_valid = readiness.register("certificate loaded");
-        is_certificate_valid.set(true);
+        is_certificate_valid.set(certificates.expiry().is_some());
+        let is_bundle_written = certificates.is_managed().then(|| readiness.register("caBundle written"));
         let options: Shared<Options> = Arc::new(ArcSwap::from_pointee(config.options));
         let (of_catalog, of_options) = (Arc::clone(&catalog), Arc::clone(&options));
         let webhook = Webhook::with_core(of_catalog, of_options, Arc::clone(&metrics), limits);
         let router = webhook_router(Arc::new(webhook));
         let served = Served { tls, router, readiness: readiness.clone(), limits };
         let webhook = Port::bind("--listen", config.listen, served).await?;
-        let state = Admin { metrics, readiness: readiness.clone(), catalog, certificates };
-        let limits = Limits { connections: ADMIN_CONNECTIONS, ..limits };
-        let served = Served { tls: None, router: admin_router(state.clone()), readiness, limits };
-        let admin = Port::bind("--admin", config.admin, served).await?;
+        let in_use = Some(certificates.clone());
+        let state = Admin { metrics, readiness, catalog, certificates: in_use, pulses: config.pulses };
+        let admin = AdminPort::bind(config.admin, state.clone()).await?;
         let times = Times { reread, settle, drain };
-        Ok(Self { webhook, admin, state, is_certificate_valid, options, times })
+        Ok(Self {
+            webhook,
+            admin,
+            state,
+            certificates,
+            is_certificate_valid,
+            is_bundle_written,
+            options,
+            times,
+        })
     }
 
     /// Where it listens.
@@ -76,7 +88,7 @@ impl Server {
 
     /// The authority that a client has to trust, in PEM form; none where the certificate came from files.
     pub fn ca_pem(&self) -> Option<&str> {
-        self.state.certificates.ca_pem()
+        self.certificates.ca_pem()
     }
 
     /// To register more conditions that have to hold before requests are wanted.
@@ -103,17 +115,23 @@ impl Server {
     where
         A: Future<Output = ()>,
     {
-        let Self { webhook, admin, state, is_certificate_valid, times, .. } = self;
+        let Self {
+            webhook, admin, state, certificates, is_certificate_valid, is_bundle_written, times, ..
+        } = self;
         tracing::info!(webhook = %webhook.address(), admin = %admin.address(), "serving");
         let (stop, stopped) = watch::channel(false);
-        // The admin port answers until the very end.
-        let (_end, never) = watch::channel(false);
-        let report = |is_valid| is_certificate_valid.set(is_valid);
+        let report = |health: Health| {
+            is_certificate_valid.set(health.is_valid);
+            if let Some(is_written) = &is_bundle_written {
+                is_written.set(health.is_trusted);
+            }
+        };
         let serving = async {
             tokio::select! {
                 () = webhook.serve(stopped.clone(), times.drain) => Ok(()),
-                () = admin.serve(never, Duration::ZERO) => Err(Error::Ended("the admin port")),
-                () = state.certificates.watch(times.reread, report) => {
+                // It answers until the very end.
+                () = admin.serve() => Err(Error::Ended("the admin port")),
+                () = certificates.watch(times.reread, report) => {
                     Err(Error::Ended("the watch of the certificate"))
                 }
             }

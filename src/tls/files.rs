@@ -70,7 +70,7 @@ impl Files {
         let chain = certificates(&self.cert, cert)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| Error::NoKey { path: self.key.clone() })?;
         let loaded = certify(chain, key).map_err(|error| self.why(error))?;
-        if loaded.expiry <= now {
+        if loaded.validity.until <= now {
             return Err(Error::Expired { path: self.cert.clone(), date: loaded.date });
         }
         Ok(loaded)

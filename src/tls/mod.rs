@@ -2,10 +2,25 @@
 //!
 //! What is served is a snapshot that can be swapped while connections are open: a new certificate counts from the next
 //! handshake on. Private keys stay in memory and are never printed.
+mod authorities;
+mod authority;
+mod configuration;
 mod files;
+mod issue;
+mod keeper;
+mod lifetimes;
+mod managed;
+mod replica;
 mod self_signed;
+mod store;
+mod told;
 
-use arc_swap::ArcSwap;
+pub use self::keeper::Keeper;
+pub use self::lifetimes::Lifetimes;
+pub use self::managed::{Managed, host_of, names_of_service};
+
+use self::lifetimes::Validity;
+use arc_swap::ArcSwapOption;
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
@@ -16,12 +31,12 @@ use rustls::{
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Where the serving certificate comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Source {
     /// A throw-away authority and its certificate, in memory only.
     SelfSigned {
@@ -35,6 +50,8 @@ pub enum Source {
         /// Its private key: PKCS#8, PKCS#1 or SEC1, not encrypted.
         key: PathBuf,
     },
+    /// Signed here, with an authority of ours that lives in the cluster and that a [`Keeper`] keeps.
+    Managed(Managed),
 }
 
 /// Why a certificate can't be used.
@@ -85,7 +102,13 @@ pub enum Error {
         /// Its last moment.
         date: String,
     },
-    /// A throw-away certificate can't be made, mostly because of a name that is none.
+    /// Lifetimes that don't go together.
+    #[error("these lifetimes don't work: {reason}")]
+    Lifetimes {
+        /// Which rule they break.
+        reason: &'static str,
+    },
+    /// A certificate can't be made, mostly because of a name that is none.
     #[error("can't make a certificate for {names}: {source}")]
     Make {
         /// The names asked for.
@@ -103,48 +126,74 @@ pub enum Error {
 #[derive(Debug, Clone)]
 struct Loaded {
     certified: Arc<CertifiedKey>,
-    expiry: SystemTime,
-    /// The same for people.
+    validity: Validity,
+    /// Its end, for people.
     date: String,
+}
+
+/// Whether what is served now serves its purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    /// There is a certificate, and it has not expired by the wall clock.
+    pub is_valid: bool,
+    /// The `caBundle` of each of our webhooks trusts it, by the name that the API server calls, and was written long enough
+    /// ago. Always so where the certificate is not managed: then it is somebody else's affair.
+    pub is_trusted: bool,
 }
 
 /// The certificate in use. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Certificates {
-    current: Arc<ArcSwap<Loaded>>,
+    current: Arc<ArcSwapOption<Loaded>>,
     ca_pem: Option<Arc<str>>,
-    files: Option<files::Files>,
+    origin: Origin,
+}
+
+/// Where the next certificate comes from.
+#[derive(Debug, Clone)]
+enum Origin {
+    /// There is none.
+    Nowhere,
+    Files(files::Files),
+    Managed(Managed),
 }
 
 // === impl Certificates ===
 
 impl Certificates {
-    /// Makes or reads the certificate and checks it.
+    /// Makes or reads the certificate and checks it. A managed one comes only with [`watch`](Self::watch): until then,
+    /// every handshake fails.
     ///
     /// # Errors
     /// [`Error`], which names the file and what is wrong with it.
     pub async fn load(source: &Source) -> Result<Self, Error> {
-        let (loaded, ca_pem, files) = match source {
+        let (loaded, ca_pem, origin) = match source {
             Source::SelfSigned { names } => {
                 let (loaded, ca_pem) = self_signed::make(names, SystemTime::now())?;
-                (loaded, Some(ca_pem.into()), None)
+                (Some(loaded), Some(ca_pem.into()), Origin::Nowhere)
             }
             Source::Files { cert, key } => {
                 let mut files = files::Files::new(cert, key);
-                (files.read(SystemTime::now()).await?, None, Some(files))
+                (Some(files.read(SystemTime::now()).await?), None, Origin::Files(files))
             }
+            Source::Managed(managed) => (None, None, Origin::Managed(managed.clone())),
         };
-        Ok(Self { current: Arc::new(ArcSwap::from_pointee(loaded)), ca_pem, files })
+        Ok(Self { current: Arc::new(ArcSwapOption::from_pointee(loaded)), ca_pem, origin })
     }
 
-    /// The authority that a client has to trust, in PEM form; none where the certificate came from files.
+    /// The authority that a client has to trust, in PEM form; none where the certificate came from elsewhere.
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
 
-    /// When the certificate in use expires.
-    pub fn expiry(&self) -> SystemTime {
-        self.current.load().expiry
+    /// Whether we ourselves see to it that the API servers trust the certificate.
+    pub fn is_managed(&self) -> bool {
+        matches!(self.origin, Origin::Managed(_))
+    }
+
+    /// When the certificate in use expires; none while there is no certificate.
+    pub fn expiry(&self) -> Option<SystemTime> {
+        self.current.load().as_ref().map(|current| current.validity.until)
     }
 
     /// The TLS side of the webhook: TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1, and with `client_ca` only callers whose
@@ -166,41 +215,52 @@ impl Certificates {
         Ok(config)
     }
 
-    /// Reads the files again every `every` and takes them over when they changed and are good; tells `report` each time
-    /// whether the certificate in use is still valid. Never ends.
-    pub async fn watch(mut self, every: Duration, report: impl Fn(bool)) {
+    /// Keeps the certificate up to date, and tells `report` after each look whether it is fine. Never ends.
+    ///
+    /// Files are read again every `every` and taken over when they changed and are good. For a managed certificate, the
+    /// cluster is followed, and its lifetimes say how often to look.
+    pub async fn watch(self, every: Duration, report: impl Fn(Health)) {
+        let Self { current, origin, .. } = self;
+        let mut files = match origin {
+            Origin::Managed(managed) => return managed.follow(current, report).await,
+            Origin::Files(files) => Some(files),
+            Origin::Nowhere => None,
+        };
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.read_again().await;
+            if let Some(files) = &mut files {
+                read_again(files, &current).await;
+            }
             // By the wall clock, at each tick: a paused node or a corrected clock is noticed.
-            report(SystemTime::now() < self.expiry());
+            let now = SystemTime::now();
+            let is_valid = current.load().as_ref().is_some_and(|current| now < current.validity.until);
+            report(Health { is_valid, is_trusted: true });
         }
     }
+}
 
-    async fn read_again(&mut self) {
-        let Some(files) = &mut self.files else { return };
-        match files.read_changed(SystemTime::now()).await {
-            Ok(None) => {}
-            Ok(Some(loaded)) => {
-                tracing::info!(expires = loaded.date, "serving the new certificate");
-                self.current.store(Arc::new(loaded));
-            }
-            Err(error) => tracing::warn!(%error, "the new certificate can't be used, the old one stays"),
+async fn read_again(files: &mut files::Files, current: &ArcSwapOption<Loaded>) {
+    match files.read_changed(SystemTime::now()).await {
+        Ok(None) => {}
+        Ok(Some(loaded)) => {
+            tracing::info!(expires = loaded.date, "serving the new certificate");
+            current.store(Some(Arc::new(loaded)));
         }
+        Err(error) => tracing::warn!(%error, "the new certificate can't be used, the old one stays"),
     }
 }
 
 /// Gives every handshake the certificate of this moment.
 #[derive(Debug)]
 struct Resolver {
-    current: Arc<ArcSwap<Loaded>>,
+    current: Arc<ArcSwapOption<Loaded>>,
 }
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.current.load().certified))
+        self.current.load().as_ref().map(|current| Arc::clone(&current.certified))
     }
 }
 
@@ -217,12 +277,8 @@ fn certify(
     let certified = CertifiedKey::from_der(chain, key, &provider())?;
     let (_, leaf) = X509Certificate::from_der(certified.end_entity_cert()?)
         .map_err(|error| rustls::Error::General(error.to_string()))?;
-    let not_after = leaf.validity().not_after;
-    let date = not_after.to_string();
-    // What expired before 1970 expired.
-    let seconds = u64::try_from(not_after.timestamp()).unwrap_or(0);
-    let expiry = UNIX_EPOCH + Duration::from_secs(seconds);
-    Ok(Loaded { certified: Arc::new(certified), expiry, date })
+    let (validity, date) = (Validity::of(&leaf), leaf.validity().not_after.to_string());
+    Ok(Loaded { certified: Arc::new(certified), validity, date })
 }
 
 async fn client_verifier(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, Error> {

@@ -10,7 +10,7 @@ mod pulse;
 mod resource;
 
 pub use self::catalog::{Feed, feed};
-pub use self::once::{Reading, Scope, read};
+pub use self::once::{Reading, Scope, Unread, read};
 pub use self::pulse::Pulses;
 pub use self::resource::{RESOURCES, Resource};
 
@@ -71,9 +71,10 @@ impl Error {
         self.code() == Some(410)
     }
 
-    /// The API server is too old, or set up not, to tell everything as a part of a watch.
+    /// The API server understood, and won't tell everything as a part of a watch: it is too old, set up not to, or its etcd
+    /// is too old (which it calls an internal error).
     fn is_not_streamed(&self) -> bool {
-        matches!(self.code(), Some(400 | 422))
+        matches!(self.code(), Some(400 | 422 | 500))
     }
 
     fn code(&self) -> Option<u16> {

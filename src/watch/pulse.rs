@@ -57,9 +57,13 @@ impl Pulse {
 
     /// The watch was heard of.
     pub(super) fn alive(&self) {
+        self.beat().is_unknown = false;
+        self.heard();
+    }
+
+    fn heard(&self) {
         let mut beat = self.beat();
         beat.heard = Some(SystemTime::now());
-        beat.is_unknown = false;
         if let Some(since) = beat.failing_since.take() {
             let seconds = since.elapsed().as_secs();
             tracing::info!(resource = self.resource.name, seconds, "watching again");
@@ -68,7 +72,7 @@ impl Pulse {
 
     /// The API server knows no such resource, which is an answer.
     pub(super) fn unknown(&self) {
-        self.alive();
+        self.heard();
         let mut beat = self.beat();
         if !std::mem::replace(&mut beat.is_unknown, true) {
             let resource = self.resource.name;

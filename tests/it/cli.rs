@@ -326,8 +326,9 @@ fn explain_names_the_profiles_that_fit_as_well() {
 }
 
 #[rstest]
-#[case(&["inject", "-f", "x.yaml"], "--catalog PATH is needed")]
 #[case(&["inject"], "--filename")]
+#[case(&["serve", "--catalog", "x", "--tls", "managed"], "needs a live cluster")]
+#[case(&["serve", "--register", "http://192.0.2.7"], "HTTPS only")]
 #[case(&["nonsense"], "unrecognized subcommand")]
 #[case(&["serve", "--catalog", "x", "--tls", "files"], "--tls-cert")]
 #[case(&["inject", "--remove", "--with-delivery", "-f", "x"], "cannot be used with")]
@@ -335,6 +336,20 @@ fn wrong_usage_is_exit_code_2(#[case] args: &[&str], #[case] message: &str) {
     let ran = ran(&mut opportune(args));
     assert_eq!((ran.code, ran.out.as_str()), (2, ""));
     assert!(ran.err.contains(message), "{}", ran.err);
+}
+
+#[rstest]
+#[case(&["inject", "-f", "-"])]
+#[case(&["explain", "-f", "-"])]
+#[case(&["catalog"])]
+#[case(&["serve"])]
+fn without_a_cluster_and_a_catalog_both_ways_are_named(#[case] args: &[&str]) {
+    let nowhere = tempfile::tempdir().unwrap();
+    let mut command = opportune(args);
+    command.env("HOME", nowhere.path()).env_remove("KUBECONFIG").write_stdin("");
+    let ran = ran(&mut command);
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{}", ran.err);
+    assert!(ran.err.contains("no cluster to talk to") && ran.err.contains("--catalog"), "{}", ran.err);
 }
 
 #[rstest]

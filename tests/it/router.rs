@@ -12,6 +12,7 @@ use opportune::{
     observe::Metrics,
     serve::{Admin, Limits, Readiness, Webhook, admin_router, webhook_router},
     tls::{Certificates, Source},
+    watch::Pulses,
 };
 use opportune_core::{
     admit::Options,
@@ -81,7 +82,7 @@ async fn text(response: Response) -> String {
 }
 
 fn rendered(metrics: &Metrics) -> String {
-    metrics.render(&Catalog::default(), None).unwrap()
+    metrics.render(&Catalog::default(), None, &Pulses::default()).unwrap()
 }
 
 /// A body that is announced and never comes.
@@ -270,7 +271,8 @@ async fn admin() -> (Router, Readiness) {
         metrics: Arc::new(Metrics::new().unwrap()),
         readiness: readiness.clone(),
         catalog: Arc::default(),
-        certificates: Certificates::load(&Source::SelfSigned { names: Vec::new() }).await.unwrap(),
+        certificates: Some(Certificates::load(&Source::SelfSigned { names: Vec::new() }).await.unwrap()),
+        pulses: Pulses::default(),
     };
     (admin_router(state), readiness)
 }

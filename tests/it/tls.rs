@@ -4,7 +4,7 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use opportune::{
     serve::{Config, call},
-    tls::{Certificates, Source},
+    tls::{Certificates, Health, Source},
 };
 use rcgen::KeyPair;
 use rstest::rstest;
@@ -117,9 +117,9 @@ async fn files_are_served_and_read_again_when_they_change() {
 async fn watched(source: &Source) -> (Certificates, mpsc::UnboundedReceiver<bool>) {
     let certificates = Certificates::load(source).await.unwrap();
     let (sender, looks) = mpsc::unbounded_channel();
-    let report = move |is_valid| {
+    let report = move |health: Health| {
         // Fails once the test is over.
-        let _ = sender.send(is_valid);
+        let _ = sender.send(health.is_valid);
     };
     tokio::spawn(certificates.clone().watch(Duration::from_millis(1), report));
     (certificates, looks)

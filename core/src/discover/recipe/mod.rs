@@ -86,22 +86,39 @@ impl Recipes {
         Self::read(data::files(&BUILT_IN))
     }
 
+    /// The recipes that come with the program and others, from `(file name, text)` pairs; one of the same name takes the
+    /// place of ours.
+    ///
+    /// # Errors
+    /// [`DataError`] for a file that is no recipe, and for two of one name.
+    pub fn built_in_with<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, DataError> {
+        let others = Self::read(files)?;
+        let mut recipes = Self::built_in()?.recipes;
+        recipes.retain(|recipe| others.recipes.iter().all(|other| other.name != recipe.name));
+        recipes.extend(others.recipes);
+        Ok(Self::new(recipes))
+    }
+
     /// Reads recipes from `(file name, text)` pairs.
     ///
     /// # Errors
     /// [`DataError`] for a file that is no recipe, and for two of one name.
     pub fn read<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, DataError> {
-        let mut recipes: Vec<Recipe> =
-            files.into_iter().map(|(file, text)| Recipe::read(file, text)).collect::<Result<_, _>>()?;
-        recipes.sort_by(|a, b| a.name.cmp(&b.name));
-        if let Some(twice) = recipes.windows(2).find_map(|pair| match pair {
-            [a, b] if a.name == b.name => Some(a.name.clone()),
-            _ => None,
-        }) {
-            return Err(DataError::new(&twice, "two recipes have this name"));
+        let mut recipes: Vec<Recipe> = Vec::new();
+        for (file, text) in files {
+            let recipe = Recipe::read(file, text)?;
+            if recipes.iter().any(|other| other.name == recipe.name) {
+                return Err(DataError::new(file, format!("two recipes are named {}", recipe.name)));
+            }
+            recipes.push(recipe);
         }
+        Ok(Self::new(recipes))
+    }
+
+    fn new(mut recipes: Vec<Recipe>) -> Self {
+        recipes.sort_by(|a, b| a.name.cmp(&b.name));
         let products = products(&recipes);
-        Ok(Self { recipes, products })
+        Self { recipes, products }
     }
 
     /// All of them, by name.

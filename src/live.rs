@@ -1,0 +1,205 @@
+//! The webhook and the controller against a live cluster: what each needs is connected here, and ends together.
+use crate::{
+    cluster::Cluster,
+    control::{Candidate, Presence, Times, identity},
+    knowledge::Folders,
+    observe::Metrics,
+    register::Registration,
+    serve::{Admin, AdminPort, Config, Readiness, Server, Shared},
+    tls::{Keeper, Lifetimes},
+    watch::{Feed, Pulses, feed},
+};
+use arc_swap::ArcSwap;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+};
+use opportune_core::discover::Catalog;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
+
+/// How long the end of the process waits for the Lease to be released.
+const RELEASE: Duration = Duration::from_secs(5);
+
+/// What one process is to do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Our own namespace, with the Secret and the Lease.
+    pub namespace: String,
+    /// The webhook to serve; `None`: this process is no webhook.
+    pub webhook: Option<Config>,
+    /// What to do while we lead; `None`: this process is no controller.
+    pub controller: Option<Leadership>,
+    /// Where probes and metrics are served.
+    pub admin: SocketAddr,
+    /// Webhook configurations to write before anything else.
+    pub registration: Option<Registration>,
+    /// Recipes and profiles of the operator's own.
+    pub folders: Folders,
+}
+
+/// What the leader does.
+#[derive(Debug, Clone, Copy)]
+pub struct Leadership {
+    /// How long the authority that it keeps lives; `None`: the certificates are somebody else's.
+    pub authority: Option<Lifetimes>,
+}
+
+/// Why the process can't start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Recipes or profiles can't be used.
+    #[error(transparent)]
+    Knowledge(#[from] crate::knowledge::Error),
+    /// A configuration could not be registered.
+    #[error(transparent)]
+    Register(#[from] crate::register::Error),
+    /// The server can't start, or ended.
+    #[error(transparent)]
+    Serve(#[from] crate::serve::Error),
+    /// The namespace is not there and can't be made.
+    #[error("namespace {name}: {source}")]
+    Namespace {
+        /// Its name.
+        name: String,
+        /// What the client says.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// A task that should run as long as the process ended.
+    #[error("{0} ended unexpectedly")]
+    Ended(&'static str),
+}
+
+#[expect(
+    clippy::async_yields_async,
+    reason = "the server asks for a future that ends in the next one: what aborts it"
+)]
+/// Does what `plan` says until `shutdown` ends; `shutdown` gives a second future that cuts the end short.
+///
+/// # Errors
+/// [`Error`]: what kept it from starting, or the first task that ended unasked.
+pub async fn run<A>(cluster: Cluster, plan: Plan, shutdown: impl Future<Output = A>) -> Result<(), Error>
+where
+    A: Future<Output = ()>,
+{
+    if !cluster.is_inside {
+        ensure_namespace(&cluster.client, &plan.namespace).await?;
+    }
+    if let Some(registration) = &plan.registration {
+        registration.apply(&cluster.client).await?;
+    }
+    let (stop, stopped) = watch::channel(false);
+    let shutdown = async {
+        let abort = shutdown.await;
+        stop.send_replace(true);
+        abort
+    };
+    let Plan { namespace, webhook, controller, admin, folders, .. } = plan;
+    let Some(config) = webhook else {
+        return control_only(cluster.client, &namespace, controller, admin, shutdown, stopped).await;
+    };
+    let inventory = folders.inventory()?;
+    let (catalog, pulses) = (Shared::<Catalog>::default(), Pulses::of_all());
+    let config = Config { pulses: pulses.clone(), ..config };
+    let server = Server::bind(config, Arc::clone(&catalog)).await?;
+    let (readiness, options) = (server.readiness(), server.options());
+    let looked_up = readiness.register("lease looked up");
+    let presence = Presence::new(cluster.client.clone(), &namespace, Arc::clone(&options), looked_up);
+    let election = controller.map(|leadership| {
+        let readiness = &readiness;
+        elect(cluster.client.clone(), &namespace, leadership, readiness, stopped)
+    });
+    let client = cluster.client.clone();
+    let feed = feed(Feed { client, inventory, catalog, options, readiness, pulses });
+    let result = tokio::select! {
+        // The end of the serving first, when others are ready too.
+        biased;
+        result = server.run(shutdown) => result.map_err(Error::from),
+        () = feed => Err(Error::Ended("the watch of the cluster")),
+        () = presence.watch() => Err(Error::Ended("the watch of the lease")),
+    };
+    released(election).await;
+    result
+}
+
+/// A process without a webhook: probes, metrics, and the election.
+async fn control_only<A: Future<Output = ()>>(
+    client: Client,
+    namespace: &str,
+    controller: Option<Leadership>,
+    admin: SocketAddr,
+    shutdown: impl Future<Output = A>,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let readiness = Readiness::default();
+    let metrics = Arc::new(Metrics::new().map_err(crate::serve::Error::Metrics)?);
+    let catalog = Arc::new(ArcSwap::from_pointee(Catalog::default()));
+    let pulses = Pulses::default();
+    let state = Admin { metrics, readiness: readiness.clone(), catalog, certificates: None, pulses };
+    let port = AdminPort::bind(admin, state).await?;
+    tracing::info!(admin = %port.address(), "no webhook here");
+    let election = controller.map(|leadership| elect(client, namespace, leadership, &readiness, stopped));
+    let result = tokio::select! {
+        abort = shutdown => {
+            readiness.drain();
+            drop(abort);
+            Ok(())
+        }
+        () = port.serve() => Err(Error::Ended("the admin port")),
+    };
+    released(election).await;
+    result
+}
+
+/// Takes part in the election, in a task of its own; it ends when `stopped` says so.
+fn elect(
+    client: Client,
+    namespace: &str,
+    leadership: Leadership,
+    readiness: &Readiness,
+    stopped: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    let looked_up = readiness.register("election joined");
+    let candidate = Candidate::new(client.clone(), namespace, identity(), Times::default(), looked_up);
+    let namespace = namespace.to_owned();
+    tokio::spawn(candidate.run(
+        move || {
+            let keeper = leadership
+                .authority
+                .map(|lifetimes| Keeper::new(client.clone(), namespace.clone(), lifetimes));
+            async move {
+                match keeper {
+                    Some(keeper) => keeper.keep().await,
+                    None => std::future::pending().await,
+                }
+            }
+        },
+        stopped,
+    ))
+}
+
+async fn released(election: Option<JoinHandle<()>>) {
+    let Some(election) = election else { return };
+    if timeout(RELEASE, election).await.is_err() {
+        tracing::warn!("the lease was not released in time: another replica will wait for it");
+    }
+}
+
+/// Outside a cluster nobody else makes our namespace.
+async fn ensure_namespace(client: &Client, name: &str) -> Result<(), Error> {
+    let failed = |source| Error::Namespace { name: name.to_owned(), source: Box::new(source) };
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    if namespaces.get_opt(name).await.map_err(failed)?.is_some() {
+        return Ok(());
+    }
+    let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+    let namespace = Namespace { metadata, ..Namespace::default() };
+    match namespaces.create(&PostParams::default(), &namespace).await {
+        Ok(_) => tracing::info!(namespace = name, "made our namespace"),
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        Err(error) => return Err(failed(error)),
+    }
+    Ok(())
+}

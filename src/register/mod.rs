@@ -1,0 +1,169 @@
+//! The two webhook configurations, for running outside the cluster; inside it the chart makes the same ones, from the same
+//! file.
+use crate::cluster::{CONFIGURATION, POLICIES_CONFIGURATION};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+};
+use opportune_core::{admit::Mode, keys};
+use serde_json::{Value, json};
+
+/// The webhooks in everything that does not depend on the cluster; shared with the chart.
+const WEBHOOKS: &str = include_str!("../../manifests/chart/files/webhooks.yaml");
+/// What the text above has in place of `true` or `false`.
+const PROTECT_STORAGE: &str = "PROTECT_STORAGE";
+/// Not the manager that writes `caBundle`: what one of them leaves out stays the other's.
+const FIELD_MANAGER: &str = "opportune-register";
+
+/// Which workloads reach us, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// `https://HOST:PORT`; `/mutate` is appended.
+    pub url: String,
+    /// Where injection is on.
+    pub mode: Mode,
+    /// Namespaces that are never touched, besides kube-system.
+    pub excluded_namespaces: Vec<String>,
+    /// Whether a workload on a claim of ours can't be updated while the webhook is away.
+    pub protect_storage: bool,
+}
+
+/// Why a configuration could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file that comes with the program is broken.
+    #[error("the webhooks that come with the program can't be read: {0}")]
+    Webhooks(String),
+    /// The API server refused or did not answer.
+    #[error("can't register the webhook configuration {name}: {source}")]
+    Api {
+        /// The configuration.
+        name: &'static str,
+        /// What the client says.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+// === impl Registration ===
+
+impl Registration {
+    /// Writes both configurations; a `caBundle`, and the webhooks of policies, stay as they are.
+    ///
+    /// # Errors
+    /// [`Error`] of the first that could not be written.
+    pub async fn apply(&self, client: &Client) -> Result<(), Error> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(
+            "admissionregistration.k8s.io",
+            "v1",
+            "MutatingWebhookConfiguration",
+        ));
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let configurations = [
+            (CONFIGURATION, configuration(CONFIGURATION, Some(self.webhooks()?))),
+            (POLICIES_CONFIGURATION, configuration(POLICIES_CONFIGURATION, None)),
+        ];
+        for (name, configuration) in configurations {
+            let applied = api.patch(name, &params, &Patch::Apply(&configuration)).await;
+            applied.map_err(|source| Error::Api { name, source: Box::new(source) })?;
+            tracing::info!(configuration = name, "registered");
+        }
+        Ok(())
+    }
+
+    /// The webhooks of configuration `opportune`, without their `caBundle`.
+    ///
+    /// # Errors
+    /// [`Error::Webhooks`]; a test keeps this from happening.
+    pub fn webhooks(&self) -> Result<Vec<Value>, Error> {
+        let text = WEBHOOKS.replace(PROTECT_STORAGE, if self.protect_storage { "true" } else { "false" });
+        let mut webhooks: Vec<Value> =
+            serde_saphyr::from_str(&text).map_err(|error| Error::Webhooks(error.to_string()))?;
+        for webhook in &mut webhooks {
+            let Some(webhook) = webhook.as_object_mut() else {
+                return Err(Error::Webhooks("a webhook is not a map".to_owned()));
+            };
+            let url = format!("{}/mutate", self.url.trim_end_matches('/'));
+            webhook.insert("clientConfig".to_owned(), json!({ "url": url }));
+            webhook.insert("namespaceSelector".to_owned(), self.namespace_selector());
+        }
+        Ok(webhooks)
+    }
+
+    fn namespace_selector(&self) -> Value {
+        let mut excluded = vec![keys::KUBE_SYSTEM];
+        excluded.extend(self.excluded_namespaces.iter().map(String::as_str));
+        excluded.sort_unstable();
+        excluded.dedup();
+        let by_mode = match self.mode {
+            Mode::OptIn => json!({"key": keys::INJECT, "operator": "In", "values": ["enabled"]}),
+            Mode::ClusterWide => json!({"key": keys::INJECT, "operator": "NotIn", "values": ["disabled"]}),
+        };
+        json!({"matchExpressions": [
+            by_mode,
+            {"key": keys::NAMESPACE_NAME, "operator": "NotIn", "values": excluded},
+        ]})
+    }
+}
+
+fn configuration(name: &str, webhooks: Option<Vec<Value>>) -> Value {
+    let mut configuration = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "opportune"}},
+    });
+    if let (Some(map), Some(webhooks)) = (configuration.as_object_mut(), webhooks) {
+        map.insert("webhooks".to_owned(), webhooks.into());
+    }
+    configuration
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registration(mode: Mode, protect_storage: bool) -> Registration {
+        Registration {
+            url: "https://192.0.2.7:8443/".to_owned(),
+            mode,
+            excluded_namespaces: vec!["opportune-system".to_owned(), "kube-system".to_owned()],
+            protect_storage,
+        }
+    }
+
+    #[test]
+    fn both_webhooks_point_here_and_are_told_apart_by_their_conditions() {
+        let webhooks = registration(Mode::OptIn, true).webhooks().unwrap();
+        let of = |key: &str| webhooks.iter().map(|webhook| webhook[key].clone()).collect::<Vec<_>>();
+        assert_eq!(of("name"), ["wants.opportune.libre.sh", "requires.opportune.libre.sh"]);
+        assert_eq!(of("failurePolicy"), ["Ignore", "Fail"]);
+        for webhook in &webhooks {
+            assert_eq!(webhook["clientConfig"], json!({"url": "https://192.0.2.7:8443/mutate"}));
+            assert_eq!(webhook["sideEffects"], "None");
+            assert_eq!(webhook["timeoutSeconds"], 5);
+            assert_eq!(
+                webhook["namespaceSelector"]["matchExpressions"][1]["values"],
+                json!(["kube-system", "opportune-system"])
+            );
+        }
+        let conditions = of("matchConditions");
+        assert_eq!(conditions[0][0], conditions[1][0]);
+        assert_eq!(conditions[0][1], conditions[1][1]);
+        assert_ne!(conditions[0][2], conditions[1][2]);
+    }
+
+    #[test]
+    fn nothing_of_the_placeholder_is_left() {
+        for protect_storage in [true, false] {
+            let webhooks = registration(Mode::ClusterWide, protect_storage).webhooks().unwrap();
+            let text = serde_json::to_string(&webhooks).unwrap();
+            assert!(!text.contains(PROTECT_STORAGE));
+            assert!(text.contains(if protect_storage {
+                "(true && oldObject"
+            } else {
+                "(false && oldObject"
+            }));
+        }
+    }
+}
