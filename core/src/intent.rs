@@ -54,13 +54,7 @@ impl Intent {
 
     /// Which of the known intents it is; `None` for a custom one.
     pub fn known(&self) -> Option<Known> {
-        match self.0.as_str() {
-            "ldap" => Some(Known::Ldap),
-            "mail" => Some(Known::Mail),
-            "analytics" => Some(Known::Analytics),
-            "storage" => Some(Known::Storage),
-            _ => None,
-        }
+        Known::ALL.into_iter().find(|known| known.name() == self.0)
     }
 
     /// Whether it asks for volumes.
@@ -70,12 +64,23 @@ impl Intent {
 
     /// Its label in metrics: itself, or `custom`.
     pub fn metric_label(&self) -> &'static str {
-        match self.known() {
-            Some(Known::Ldap) => "ldap",
-            Some(Known::Mail) => "mail",
-            Some(Known::Analytics) => "analytics",
-            Some(Known::Storage) => "storage",
-            None => "custom",
+        self.known().map_or("custom", Known::name)
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ldap, Self::Mail, Self::Analytics, Self::Storage];
+
+    /// The intent as it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ldap => "ldap",
+            Self::Mail => "mail",
+            Self::Analytics => "analytics",
+            Self::Storage => "storage",
         }
     }
 }

@@ -333,16 +333,23 @@ fn has_login(value: &str) -> bool {
     in_login || query.split('&').any(|pair| words.iter().any(|word| pair.starts_with(word)))
 }
 
+/// The settings of a known intent.
+pub fn names(intent: Known) -> impl Iterator<Item = &'static str> {
+    let own: &[&str] = match intent {
+        Known::Ldap => &LDAP,
+        Known::Mail => &MAIL,
+        Known::Analytics => &ANALYTICS,
+        Known::Storage => &STORAGE,
+    };
+    COMMON.iter().chain(own).copied()
+}
+
 /// Whether `name` is a setting of `intent`; a custom intent may have any.
 pub fn is_known(intent: &Intent, name: &str) -> bool {
-    let own: &[&str] = match intent.known() {
-        Some(Known::Ldap) => &LDAP,
-        Some(Known::Mail) => &MAIL,
-        Some(Known::Analytics) => &ANALYTICS,
-        Some(Known::Storage) => &STORAGE,
-        None => return is_setting_name(name),
-    };
-    COMMON.contains(&name) || own.contains(&name)
+    match intent.known() {
+        Some(known) => names(known).any(|setting| setting == name),
+        None => is_setting_name(name),
+    }
 }
 
 /// The settings that a credentials Secret is taken to hold when only its name is given, each with the keys under which

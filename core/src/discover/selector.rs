@@ -1,20 +1,26 @@
 //! Label selectors, as Kubernetes evaluates them.
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::keys;
+use crate::{api, keys};
 
 /// Labels by key.
 pub type Labels = BTreeMap<String, String>;
 
 /// A label selector; an empty one selects everything.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct LabelSelector {
+    /// Labels that an object must have.
     #[serde(default)]
+    #[schemars(schema_with = "api::label_rules")]
     match_labels: Labels,
+    /// Further conditions on its labels.
     #[serde(default)]
+    #[schemars(schema_with = "api::requirement_rules")]
     match_expressions: Vec<Requirement>,
 }
 
