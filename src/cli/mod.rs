@@ -1,5 +1,6 @@
 //! The command line: what was typed is parsed and checked here, before anything starts.
 mod catalog;
+mod crds;
 mod demo;
 mod explain;
 mod inject;
@@ -51,6 +52,8 @@ enum Command {
     Catalog(catalog::CatalogArgs),
     /// Serve the webhook.
     Serve(Box<serve::ServeArgs>),
+    /// Print the definitions of Opportune's own resources, to be applied to a cluster.
+    Crds(crds::CrdsArgs),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  opportune completions bash > /etc/bash_completion.d/opportune")]
     Completions {
@@ -170,6 +173,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Explain(args) => explain::run(args),
         Command::Catalog(args) => catalog::run(args),
         Command::Serve(args) => serve::run(args).map(|()| String::new()),
+        Command::Crds(args) => crds::run(args),
         Command::Completions { shell } => Ok(completions(*shell)),
     };
     match text {

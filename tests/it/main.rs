@@ -7,6 +7,7 @@
     reason = "a test may panic, in its helpers too"
 )]
 mod cli;
+mod crds;
 mod lifecycle;
 mod reviews;
 mod router;
