@@ -16,6 +16,7 @@ mod order;
 mod profiles;
 mod recipes;
 mod reference;
+mod resources;
 mod schema;
 mod services_page;
 
