@@ -17,6 +17,7 @@ mod profiles;
 mod recipes;
 mod reference;
 mod resources;
+mod resources_page;
 mod schema;
 mod services_page;
 
