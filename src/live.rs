@@ -33,7 +33,7 @@ pub struct Plan {
     pub controller: Option<Leadership>,
     /// Where probes and metrics are served.
     pub admin: SocketAddr,
-    /// Webhook configurations to write before anything else.
+    /// Webhook configurations to write for this webhook.
     pub registration: Option<Registration>,
     /// Recipes and profiles of the operator's own.
     pub folders: Folders,
@@ -87,16 +87,13 @@ where
     if !cluster.is_inside {
         ensure_namespace(&cluster.client, &plan.namespace).await?;
     }
-    if let Some(registration) = &plan.registration {
-        registration.apply(&cluster.client).await?;
-    }
     let (stop, stopped) = watch::channel(false);
     let shutdown = async {
         let abort = shutdown.await;
         stop.send_replace(true);
         abort
     };
-    let Plan { namespace, webhook, controller, admin, folders, .. } = plan;
+    let Plan { namespace, webhook, controller, admin, registration, folders } = plan;
     let Some(config) = webhook else {
         return control_only(cluster.client, &namespace, controller, admin, shutdown, stopped).await;
     };
@@ -104,6 +101,10 @@ where
     let (catalog, pulses) = (Shared::<Catalog>::default(), Pulses::of_all());
     let config = Config { pulses: pulses.clone(), ..config };
     let server = Server::bind(config, Arc::clone(&catalog)).await?;
+    // Not before the port is ours: who registers, answers.
+    if let Some(registration) = &registration {
+        registration.apply(&cluster.client).await?;
+    }
     let (readiness, options) = (server.readiness(), server.options());
     let looked_up = readiness.register("lease looked up");
     let presence = Presence::new(cluster.client.clone(), &namespace, Arc::clone(&options), looked_up);

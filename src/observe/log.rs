@@ -2,6 +2,10 @@
 use std::io::IsTerminal;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
+/// The client of the API server logs each failed attempt, and the text of an answer that it can't read, be it a Secret; what
+/// matters of its errors, we log ourselves. Who names it in a filter hears it.
+const CLIENT: &str = "kube_client=off";
+
 /// How log lines look (`--log-format`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
@@ -55,9 +59,9 @@ fn parse(filter: &str) -> Result<EnvFilter, BadFilter> {
     let directives = match filter.parse::<tracing::level_filters::LevelFilter>() {
         Ok(level) => {
             let others = level.min(tracing::level_filters::LevelFilter::WARN);
-            format!("{others},opportune={level},opportune_core={level}")
+            format!("{CLIENT},{others},opportune={level},opportune_core={level}")
         }
-        Err(_) => filter.to_owned(),
+        Err(_) => format!("{CLIENT},{filter}"),
     };
     EnvFilter::try_new(directives).map_err(|source| BadFilter { filter: filter.to_owned(), source })
 }
@@ -73,10 +77,11 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case("debug", "warn,opportune=debug,opportune_core=debug")]
-    #[case("error", "error,opportune=error,opportune_core=error")]
-    #[case("off", "off,opportune=off,opportune_core=off")]
-    #[case("info,h2=debug", "info,h2=debug")]
+    #[case("debug", "kube_client=off,warn,opportune=debug,opportune_core=debug")]
+    #[case("error", "kube_client=off,error,opportune=error,opportune_core=error")]
+    #[case("off", "kube_client=off,off,opportune=off,opportune_core=off")]
+    #[case("info,h2=debug", "kube_client=off,info,h2=debug")]
+    #[case("info,kube_client=debug", "info,kube_client=debug")]
     fn a_level_is_ours_alone_and_directives_are_taken_as_they_are(#[case] given: &str, #[case] meant: &str) {
         let mut got: Vec<_> = parse(given).unwrap().to_string().split(',').map(str::to_owned).collect();
         let mut expected: Vec<_> = meant.split(',').map(str::to_owned).collect();
