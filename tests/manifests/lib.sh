@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What both runners share: one line a test, and the sum at the end.
+# What both runners share: one line a test, and the sum at the end. They set `root`, the repository's folder.
 
 passed=0
 failed=0
@@ -12,7 +12,7 @@ pass() {
 fail() {
     failed=$((failed + 1))
     echo "FAILED: $1"
-    [ -z "${2:-}" ] || sed 's/^/    /' <<< "$2"
+    [ -z "${2:-}" ] || printf '    %s\n' "${2//$'\n'/$'\n    '}"
 }
 
 # succeeds NAME COMMAND...
@@ -44,6 +44,7 @@ same() {
 find_program() {
     local named=${!1:-} made
     [ -z "$named" ] || { echo "$named" && return; }
+    # shellcheck disable=SC2154
     for made in "$root/.cache/tools/$2" "$root"/.cache/kubernetes/*/"$2"; do
         [ ! -x "$made" ] || { echo "$made" && return; }
     done
