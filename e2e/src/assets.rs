@@ -41,7 +41,11 @@ impl Assets {
         &self.version
     }
 
-    pub(crate) fn program(&self, name: &str) -> Result<PathBuf> {
+    /// The path of one of the control plane's programs, or of kubectl.
+    ///
+    /// # Errors
+    /// It is missing.
+    pub fn program(&self, name: &str) -> Result<PathBuf> {
         present(self.programs.join(name), &self.version)
     }
 
