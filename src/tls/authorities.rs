@@ -8,7 +8,8 @@
 //! The Secret's keys:
 //! - `ca.crt`: every authority to trust, PEM, newest first; it is the `caBundle`, byte for byte.
 //! - `ca.key`: their private keys, PEM (PKCS#8), in the same order. An older key is needed as long as an API server may
-//!   not trust the newest: a replica that starts just then has nothing else to sign with.
+//!   not trust the newest: a replica that starts just then has nothing else to sign with. Where the Secret was lost, keys
+//!   are fewer: what a lost one signed is still served somewhere.
 //! - `trusted-since`: since when every `caBundle` holds the newest, in seconds since 1970; only while there is an older
 //!   one. It stands here, so that a new leader goes on with the overlap instead of beginning it anew.
 use super::{Error, authority::Authority, lifetimes::Lifetimes};
@@ -20,6 +21,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 const CERTIFICATES: &str = "ca.crt";
 const KEYS: &str = "ca.key";
@@ -36,6 +38,8 @@ pub(super) struct Authorities {
     newest: Arc<Authority>,
     /// Newest first.
     older: Vec<Arc<Authority>>,
+    /// Older still; their keys are lost.
+    keyless: Vec<CertificateDer<'static>>,
     trusted_since: Option<SystemTime>,
 }
 
@@ -53,7 +57,23 @@ pub(super) enum Broken {
 impl Authorities {
     pub(super) fn new(now: SystemTime, lifetimes: &Lifetimes) -> Result<Self, Error> {
         let newest = Arc::new(Authority::new(now, lifetimes.authority())?);
-        Ok(Self { newest, older: Vec::new(), trusted_since: None })
+        Ok(Self { newest, older: Vec::new(), keyless: Vec::new(), trusted_since: None })
+    }
+
+    /// A new one where the Secret was lost; what a `caBundle` trusts is trusted on for the overlap.
+    pub(super) fn instead_of(
+        lost: impl IntoIterator<Item = CertificateDer<'static>>,
+        now: SystemTime,
+        lifetimes: &Lifetimes,
+    ) -> Result<Self, Error> {
+        let mut authorities = Self::new(now, lifetimes)?;
+        for certificate in lost.into_iter().filter(is_authority) {
+            let is_new = !authorities.keyless.contains(&certificate);
+            if is_new && authorities.keyless.len() < MOST - 1 {
+                authorities.keyless.push(certificate);
+            }
+        }
+        Ok(authorities)
     }
 
     /// Whether it is time for a new one: by the wall clock, also where that jumped out of the newest one's life.
@@ -65,6 +85,7 @@ impl Authorities {
     pub(super) fn rotate(&self, now: SystemTime, lifetimes: &Lifetimes) -> Result<Self, Error> {
         let mut rotated = Self::new(now, lifetimes)?;
         rotated.older = self.newest_first().take(MOST - 1).cloned().collect();
+        rotated.keyless = self.keyless.iter().take(MOST - 1 - rotated.older.len()).cloned().collect();
         Ok(rotated)
     }
 
@@ -72,7 +93,7 @@ impl Authorities {
     pub(super) fn trusted(&self, now: SystemTime) -> Option<Self> {
         // What was noted by a clock that was ahead would hold the retirement up for as long.
         let is_known = self.trusted_since.is_some_and(|since| since <= now + Duration::from_secs(1));
-        let is_news = !self.older.is_empty() && !is_known;
+        let is_news = self.has_others() && !is_known;
         is_news.then(|| Self { trusted_since: Some(now), ..self.clone() })
     }
 
@@ -84,11 +105,16 @@ impl Authorities {
     /// The newest alone, once the others are of no use to anybody any more. `None`: not yet, or there are no others.
     pub(super) fn retire(&self, now: SystemTime, lifetimes: &Lifetimes) -> Option<Self> {
         let over = self.trusted_since?.checked_add(lifetimes.overlap())?;
-        let is_over = !self.older.is_empty() && over <= now;
         let newest = Arc::clone(&self.newest);
-        is_over.then_some(Self { newest, older: Vec::new(), trusted_since: None })
+        let last = Self { newest, older: Vec::new(), keyless: Vec::new(), trusted_since: None };
+        (self.has_others() && over <= now).then_some(last)
     }
 
+    fn has_others(&self) -> bool {
+        !self.older.is_empty() || !self.keyless.is_empty()
+    }
+
+    /// Those that can sign.
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &Arc<Authority>> {
         std::iter::once(&self.newest).chain(&self.older)
     }
@@ -99,7 +125,7 @@ impl Authorities {
 
     /// All certificates, PEM: what a `caBundle` has to hold.
     pub(super) fn bundle(&self) -> String {
-        self.newest_first().map(|authority| pem(authority.certificate())).collect()
+        self.newest_first().map(|authority| authority.certificate()).chain(&self.keyless).map(pem).collect()
     }
 
     pub(super) fn encode(&self) -> Data {
@@ -117,20 +143,29 @@ impl Authorities {
 
     /// Reads what [`encode`](Self::encode) wrote, or what somebody else did.
     pub(super) fn decode(data: &Data) -> Result<Self, Broken> {
-        let certificates: Vec<CertificateDer<'static>> = items(data, CERTIFICATES)?;
+        let mut certificates: Vec<CertificateDer<'static>> = items(data, CERTIFICATES)?;
         let keys: Vec<PrivateKeyDer<'static>> = items(data, KEYS)?;
-        if certificates.len() != keys.len() {
+        if certificates.len() < keys.len() {
             let reason = format!("{} keys for {} certificates", keys.len(), certificates.len());
             return Err(Broken::Unusable { key: KEYS, reason });
         }
-        let mut authorities = certificates.into_iter().zip(&keys).map(|(certificate, key)| {
-            let unusable = |reason| Broken::Unusable { key: CERTIFICATES, reason };
-            Authority::stored(certificate, key).map(Arc::new).map_err(unusable)
-        });
+        let unusable = |reason| Broken::Unusable { key: CERTIFICATES, reason };
+        let keyless = certificates.split_off(keys.len());
+        if !keyless.iter().all(is_authority) {
+            return Err(unusable("a certificate without a key is not that of an authority".to_owned()));
+        }
+        let mut authorities = certificates
+            .into_iter()
+            .zip(&keys)
+            .map(|(certificate, key)| Authority::stored(certificate, key).map(Arc::new).map_err(unusable));
         let newest = authorities.next().ok_or(Broken::Missing(CERTIFICATES))??;
         let older = authorities.collect::<Result<_, _>>()?;
-        Ok(Self { newest, older, trusted_since: data.get(TRUSTED_SINCE).and_then(time) })
+        Ok(Self { newest, older, keyless, trusted_since: data.get(TRUSTED_SINCE).and_then(time) })
     }
+}
+
+fn is_authority(certificate: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| parsed.is_ca())
 }
 
 /// Where it can't be read, nothing is known, and the overlap begins anew.
@@ -171,146 +206,4 @@ fn pem(certificate: &CertificateDer<'_>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    fn seconds(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    fn start() -> SystemTime {
-        UNIX_EPOCH + seconds(1_800_000_000)
-    }
-
-    fn lifetimes() -> Lifetimes {
-        Lifetimes::new(seconds(300), seconds(100)).unwrap()
-    }
-
-    fn first() -> Authorities {
-        Authorities::new(start(), &lifetimes()).unwrap()
-    }
-
-    fn serials(authorities: &Authorities) -> Vec<CertificateDer<'static>> {
-        authorities.newest_first().map(|authority| authority.certificate().clone()).collect()
-    }
-
-    #[rstest]
-    #[case::new(0, false)]
-    #[case::before_two_thirds(180, false)]
-    #[case::two_thirds(200, true)]
-    #[case::expired(301, true)]
-    #[case::clock_far_ahead(1_000_000_000, true)]
-    #[case::clock_behind(-100, true)]
-    fn an_authority_is_replaced_at_two_thirds_and_when_the_clock_jumped(
-        #[case] at: i64,
-        #[case] is_due: bool,
-    ) {
-        let at = match u64::try_from(at) {
-            Ok(after) => start() + seconds(after),
-            Err(_) => start() - seconds(at.unsigned_abs()),
-        };
-        assert_eq!(first().needs_rotation(at), is_due);
-    }
-
-    #[test]
-    fn an_old_authority_goes_only_when_the_new_one_was_trusted_for_the_overlap() {
-        let lifetimes = lifetimes();
-        let (first, now) = (first(), start() + seconds(200));
-        let both = first.rotate(now, &lifetimes).unwrap();
-        assert_eq!(serials(&both)[1..], serials(&first), "the new one before the old one");
-        assert!(!both.needs_rotation(now));
-        assert!(
-            both.retire(now + lifetimes.overlap() * 9, &lifetimes).is_none(),
-            "nobody trusts the new one yet"
-        );
-
-        let trusted = both.trusted(now + seconds(1)).unwrap();
-        assert!(trusted.trusted(now + seconds(50)).is_none(), "that is known");
-        let over = now + seconds(1) + lifetimes.overlap();
-        assert!(trusted.retire(over - seconds(1), &lifetimes).is_none());
-        let last = trusted.retire(over, &lifetimes).unwrap();
-        assert_eq!(serials(&last), serials(&both)[..1]);
-        assert!(last.retire(over, &lifetimes).is_none());
-        assert!(last.trusted(over).is_none(), "there is nothing to retire");
-    }
-
-    #[test]
-    fn the_overlap_begins_anew_where_the_new_authority_was_taken_out_or_the_clock_was_ahead() {
-        let lifetimes = lifetimes();
-        let now = start() + seconds(200);
-        let both = first().rotate(now, &lifetimes).unwrap().trusted(now).unwrap();
-        let again = both.distrusted().unwrap().trusted(now + seconds(100)).unwrap();
-        assert!(both.retire(now + lifetimes.overlap(), &lifetimes).is_some());
-        assert!(again.retire(now + lifetimes.overlap(), &lifetimes).is_none());
-
-        let ahead = both.distrusted().unwrap().trusted(now + seconds(1_000_000)).unwrap();
-        let corrected = ahead.trusted(now + seconds(10)).unwrap();
-        assert!(corrected.retire(now + seconds(10) + lifetimes.overlap(), &lifetimes).is_some());
-    }
-
-    #[test]
-    fn a_clock_that_jumps_about_makes_no_endless_bundle() {
-        let lifetimes = lifetimes();
-        let mut authorities = first();
-        for _ in 0..10 {
-            authorities = authorities.rotate(start(), &lifetimes).unwrap();
-        }
-        assert_eq!(authorities.newest_first().count(), MOST);
-        assert_eq!(serials(&Authorities::decode(&authorities.encode()).unwrap()), serials(&authorities));
-    }
-
-    #[test]
-    fn what_is_written_is_read_as_it_was() {
-        let now = start() + seconds(200);
-        let both = first().rotate(now, &lifetimes()).unwrap().trusted(now).unwrap();
-        let read = Authorities::decode(&both.encode()).unwrap();
-        assert_eq!(serials(&read), serials(&both));
-        assert_eq!(read.trusted_since, Some(now + seconds(1)), "rounded up");
-        assert_eq!(read.bundle().into_bytes(), both.encode()[CERTIFICATES].0, "the bundle is ca.crt");
-        assert!(!format!("{read:?}").contains("PRIVATE"));
-        let known = CertificateDer::pem_slice_iter(read.bundle().as_bytes()).collect::<Result<Vec<_>, _>>();
-        assert_eq!(known.unwrap(), serials(&both));
-    }
-
-    fn with(key: &str, value: &str) -> Data {
-        let mut data = first().encode();
-        data.insert(key.to_owned(), ByteString(value.as_bytes().to_vec()));
-        data
-    }
-
-    #[rstest]
-    #[case::empty(Data::new(), "it has no ca.crt")]
-    #[case::no_key(first().encode().into_iter().filter(|(key, _)| key != KEYS).collect(), "it has no ca.key")]
-    #[case::nothing(with(CERTIFICATES, ""), "its ca.crt can't be used: nothing in PEM form is in it")]
-    #[case::text(with(KEYS, "secret"), "its ca.key can't be used: nothing in PEM form is in it")]
-    #[case::cut_off(
-        with(KEYS, "-----BEGIN PRIVATE KEY-----\nsecret"),
-        "its ca.key can't be used: it is not in PEM form"
-    )]
-    #[case::other_key(
-        with(KEYS, first().newest.key_pem().expose()),
-        "its ca.crt can't be used: the key belongs to another certificate"
-    )]
-    #[case::too_few_keys(
-        with(CERTIFICATES, &first().bundle().repeat(2)),
-        "its ca.key can't be used: 1 keys for 2 certificates"
-    )]
-    #[case::too_many(
-        with(CERTIFICATES, &first().bundle().repeat(5)),
-        "its ca.crt can't be used: 5 entries, at most 4 are expected"
-    )]
-    fn a_broken_secret_is_explained_and_not_quoted(#[case] data: Data, #[case] expected: &str) {
-        let error = Authorities::decode(&data).unwrap_err().to_string();
-        assert_eq!(error, expected);
-    }
-
-    #[rstest]
-    #[case("soon")]
-    #[case("-1")]
-    #[case("99999999999999999999")]
-    #[case("18446744073709551615")]
-    fn an_unreadable_time_is_no_time(#[case] text: &str) {
-        assert_eq!(Authorities::decode(&with(TRUSTED_SINCE, text)).unwrap().trusted_since, None);
-    }
-}
+mod tests;

@@ -75,7 +75,7 @@ impl Keeper {
     pub async fn keep(mut self) {
         let mut changes = self.changes();
         loop {
-            let result = self.check_until_settled().await;
+            let result = self.check_until_settled(SystemTime::now()).await;
             let wait = match &result {
                 Ok(()) => self.lifetimes.tick(),
                 Err(_) => self.lifetimes.tick().min(RETRY),
@@ -104,10 +104,10 @@ impl Keeper {
     }
 
     /// Checks again while that is called for, or somebody else writes at the same time.
-    async fn check_until_settled(&mut self) -> Result<(), Error> {
+    async fn check_until_settled(&mut self, now: SystemTime) -> Result<(), Error> {
         let mut rounds = 0;
         loop {
-            match self.check(SystemTime::now()).await {
+            match self.check(now).await {
                 Ok(Checked::Settled) => return Ok(()),
                 Ok(Checked::Again) if rounds < ROUNDS => {}
                 Err(Error::Lost(what)) if rounds < ROUNDS => {
@@ -123,7 +123,7 @@ impl Keeper {
     async fn check(&mut self, now: SystemTime) -> Result<Checked, Error> {
         let [one, other] = &self.configurations;
         let found = [self.find(one).await?, self.find(other).await?];
-        let (secret, authorities) = self.authorities(now).await?;
+        let (secret, authorities) = self.authorities(&found, now).await?;
         let newest = authorities.newest().certificate();
         if found.iter().any(|found| found.lacks(newest))
             && let Some(distrusted) = authorities.distrusted()
@@ -150,29 +150,37 @@ impl Keeper {
     }
 
     /// What the Secret holds, made, replaced or rotated where that is needed.
-    async fn authorities(&self, now: SystemTime) -> Result<(Secret, Authorities), Error> {
+    async fn authorities(&self, found: &[Found], now: SystemTime) -> Result<(Secret, Authorities), Error> {
+        let anew = || {
+            // Replicas serve what a lost authority signed until they see the new one.
+            let trusted = found.iter().flat_map(Found::entries).flat_map(|entry| entry.trusted);
+            Authorities::instead_of(trusted, now, &self.lifetimes)
+        };
         let Some(secret) = self.store.secret().await? else {
-            let authorities = Authorities::new(now, &self.lifetimes).map_err(Error::Make)?;
+            let authorities = anew().map_err(Error::Make)?;
             let secret = self.store.create(&authorities).await?;
             tracing::info!(secret = self.store.secret_name(), "made a certificate authority");
             return Ok((secret, authorities));
         };
-        let authorities = match Authorities::decode(secret.data.as_ref().unwrap_or(&Default::default())) {
-            Ok(authorities) if !authorities.needs_rotation(now) => return Ok((secret, authorities)),
-            Ok(authorities) => {
-                tracing::info!("two thirds of the certificate authority's life are over: adding a new one");
-                authorities.rotate(now, &self.lifetimes)
+        let held = Authorities::decode(&secret.data.clone().unwrap_or_default());
+        let authorities = match &held {
+            Ok(authorities) if authorities.needs_rotation(now) => authorities.rotate(now, &self.lifetimes),
+            Ok(authorities) => return Ok((secret, authorities.clone())),
+            Err(_) => anew(),
+        };
+        let authorities = authorities.map_err(Error::Make)?;
+        let secret = self.store.update(secret, &authorities).await?;
+        match held {
+            Ok(_) => {
+                tracing::info!("added a new certificate authority: two thirds of the old one's life are over")
             }
             Err(broken) => {
                 let secret = self.store.secret_name();
                 tracing::warn!(
-                    "the Secret {secret} can't be used: {broken}; a new certificate authority replaces it"
+                    "the Secret {secret} could not be used, a new certificate authority replaces it: {broken}"
                 );
-                Authorities::new(now, &self.lifetimes)
             }
-        };
-        let authorities = authorities.map_err(Error::Make)?;
-        let secret = self.store.update(secret, &authorities).await?;
+        }
         Ok((secret, authorities))
     }
 
@@ -266,3 +274,6 @@ fn advice(error: Error) -> String {
         error => format!("{error}; trying again"),
     }
 }
+
+#[cfg(test)]
+mod tests;

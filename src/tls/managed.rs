@@ -100,8 +100,8 @@ impl Follower {
         Self { store, lifetimes, replica, secret, configuration, trust, signing }
     }
 
-    /// Reads both; whether that worked. Nothing is ever signed by old news, so that an authority signs nothing more once
-    /// the next look after its replacement is over: what an overlap is counted from.
+    /// Reads both; whether that worked. Nothing is ever signed by old news: an authority signs nothing more from the moment
+    /// that a newer one is trusted, and the overlap counts on that.
     async fn look(&mut self) -> bool {
         let entries = match self.store.configuration(CONFIGURATION).await {
             Ok(found) => Ok(found.map(|found| configuration::entries(&found.data))),
@@ -109,7 +109,6 @@ impl Follower {
         };
         let (mut problem, mut is_read) = (None, true);
         match entries {
-            // The bundle as of the moment before it is asked for the Secret is never newer than that.
             Ok(entries) => self.replica.see_entries(entries, Instant::now()),
             Err(error) => {
                 problem = Some(format!("{error}; the certificate in use is served until it expires"));
@@ -138,17 +137,15 @@ impl Follower {
 
     /// A new certificate, where one is due and can be signed.
     fn renew(&mut self, wall: SystemTime, now: Instant) -> Option<Loaded> {
-        let authority = self.replica.due(wall, now)?;
-        match self.replica.sign(&authority, wall) {
-            Ok(loaded) => {
-                self.signing.say(None, "a certificate could be signed again");
-                Some(loaded)
-            }
-            Err(error) => {
-                self.signing.say(Some(error.to_string()), "");
-                None
-            }
-        }
+        let signed = self.replica.due(wall, now).map(|authority| self.replica.sign(&authority, wall));
+        let (loaded, problem) = match signed {
+            Some(Ok(loaded)) => (Some(loaded), None),
+            Some(Err(error)) => (None, Some(error.to_string())),
+            // What is about to be trusted signs in a moment.
+            None => (None, self.replica.overdue(wall).filter(|_| self.replica.settles(now).is_none())),
+        };
+        self.signing.say(problem, "the certificate is renewed again");
+        loaded
     }
 
     fn health(&mut self, current: Option<&Loaded>) -> Health {
@@ -186,3 +183,6 @@ pub fn host_of(url: &str) -> Option<String> {
     let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     Some(address.unwrap_or(host).to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@
 mod authorities;
 mod authority;
 mod configuration;
+#[cfg(test)]
+mod fake;
 mod files;
 mod issue;
 mod keeper;
@@ -12,6 +14,8 @@ mod lifetimes;
 mod managed;
 mod replica;
 mod self_signed;
+#[cfg(test)]
+mod simulation;
 mod store;
 mod told;
 
