@@ -192,8 +192,12 @@ async fn released(election: Option<JoinHandle<()>>) {
 async fn ensure_namespace(client: &Client, name: &str) -> Result<(), Error> {
     let failed = |source| Error::Namespace { name: name.to_owned(), source: Box::new(source) };
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    if namespaces.get_opt(name).await.map_err(failed)?.is_some() {
-        return Ok(());
+    match namespaces.get_opt(name).await {
+        Ok(None) => {}
+        // Who may not look, as our own ServiceAccounts, may not make it either: it is there, or the Lease tells.
+        Err(kube::Error::Api(status)) if status.code == 403 => return Ok(()),
+        Ok(Some(_)) => return Ok(()),
+        Err(error) => return Err(failed(error)),
     }
     let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
     let namespace = Namespace { metadata, ..Namespace::default() };
