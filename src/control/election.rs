@@ -246,3 +246,79 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     // Who told us when to stop is gone: stop.
     let _ = stop.wait_for(|stop| *stop).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const LONG: Duration = Duration::from_secs(15);
+
+    fn candidate() -> Candidate {
+        // Never asked: what is tested here decides by what was seen.
+        let nobody = tower::service_fn(async |_: http::Request<kube::client::Body>| {
+            Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("nobody answers"))
+        });
+        let client = Client::new(nobody, "default");
+        Candidate::new(client, "default", "us".to_owned(), Times::default(), Condition::default())
+    }
+
+    fn held_by(holder: Option<&str>) -> Lease {
+        let spec = LeaseSpec {
+            holder_identity: holder.map(str::to_owned),
+            lease_duration_seconds: Some(15),
+            lease_transitions: Some(3),
+            ..LeaseSpec::default()
+        };
+        Lease { spec: Some(spec), ..Lease::default() }
+    }
+
+    #[rstest]
+    #[case::ours(Some("us"), Duration::ZERO, true)]
+    #[case::released(None, Duration::ZERO, true)]
+    #[case::released_by_an_empty_name(Some(""), Duration::ZERO, true)]
+    #[case::first_seen(Some("them"), Duration::ZERO, false)]
+    #[case::still_theirs(Some("them"), LONG - Duration::from_millis(1), false)]
+    #[case::over(Some("them"), LONG, true)]
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_taken_when_it_is_free_or_stood_still(
+        #[case] holder: Option<&str>,
+        #[case] unchanged_for: Duration,
+        #[case] expected: bool,
+    ) {
+        let (mut candidate, lease) = (candidate(), held_by(holder));
+        candidate.observe(&lease);
+        tokio::time::advance(unchanged_for).await;
+        candidate.observe(&lease);
+        assert_eq!(candidate.may_take(&lease), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_by_somebody_else_begins_the_wait_anew() {
+        let (mut candidate, mut lease) = (candidate(), held_by(Some("them")));
+        candidate.observe(&lease);
+        tokio::time::advance(LONG).await;
+        if let Some(spec) = &mut lease.spec {
+            spec.renew_time = Some(MicroTime(Timestamp::UNIX_EPOCH));
+        }
+        candidate.observe(&lease);
+        assert!(!candidate.may_take(&lease));
+    }
+
+    #[tokio::test]
+    async fn a_claim_counts_each_change_of_leader_and_keeps_when_we_began() {
+        let candidate = candidate();
+        let taken = candidate.claim(held_by(Some("them")).spec.as_ref());
+        assert_eq!((taken.holder_identity.as_deref(), taken.lease_transitions), (Some("us"), Some(4)));
+        let renewed = candidate.claim(Some(&taken));
+        assert_eq!(renewed.lease_transitions, Some(4));
+        assert_eq!(renewed.acquire_time, taken.acquire_time);
+        assert_ne!(renewed.renew_time, taken.renew_time);
+        assert_eq!(candidate.claim(None).lease_transitions, Some(0));
+    }
+
+    #[test]
+    fn no_two_processes_have_one_name() {
+        assert_ne!(identity(), identity());
+    }
+}
