@@ -1,6 +1,7 @@
 //! Injection: a plan and a raw object in, a JSON patch out.
 //!
 //! It only adds; what it takes out is what the object's own record describes and the object still holds as it was written.
+pub mod account;
 pub(crate) mod additions;
 mod config_file;
 pub(crate) mod env;
