@@ -8,7 +8,11 @@ use opportune_core::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Failure, output, source::ClusterArgs, style};
+use super::{
+    Failure, output,
+    source::{ClusterArgs, block_on},
+    style::{self, plain},
+};
 
 /// Options of `opportune catalog`.
 #[derive(Debug, Args)]
@@ -16,6 +20,7 @@ use super::{Failure, output, source::ClusterArgs, style};
 Examples:
   opportune catalog
   opportune catalog --catalog cluster.yaml
+  opportune catalog --context prod
   kubectl get ns,svc,deploy,sts,ds,sc,cm -A -o yaml | opportune catalog --catalog - -o json")]
 pub struct CatalogArgs {
     #[command(flatten)]
@@ -41,8 +46,16 @@ enum Output {
 /// # Errors
 /// Bad input.
 pub fn run(args: &CatalogArgs) -> Result<String, Failure> {
-    let catalog = args.cluster.read(None)?;
+    let (catalog, is_partial) = match args.cluster.is_live() {
+        true => {
+            let (catalog, unread) = block_on(args.cluster.read_live(None))?;
+            (catalog, unread.iter().any(|unread| unread.is_forbidden))
+        }
+        false => (args.cluster.read(None)?, false),
+    };
     match args.output {
+        Output::Table if is_partial => Ok(table(&catalog)
+            + "\nYou may not see everything (the warnings say what): there may be more offers.\n"),
         Output::Table => Ok(table(&catalog)),
         Output::Json => {
             Ok(format!("{:#}\n", Value::Array(catalog.offers().map(|o| described(&catalog, o)).collect())))
@@ -67,7 +80,7 @@ pub fn table(catalog: &Catalog) -> String {
             offer.intent.to_string(),
             offer.id.to_string(),
             format!("{} {}", offer.origin.word(), offer.id.source),
-            offer.provider().unwrap_or("-").to_owned(),
+            plain(offer.provider().unwrap_or("-")).into_owned(),
             consumers(catalog, offer),
             state,
         ]);
@@ -86,7 +99,7 @@ pub fn table(catalog: &Catalog) -> String {
 fn state(offer: &Offer) -> String {
     match offer.is_complete() {
         true => "complete".to_owned(),
-        false => format!("incomplete: {}", offer.incompleteness()),
+        false => format!("incomplete: {}", plain(&offer.incompleteness())),
     }
 }
 
@@ -126,7 +139,7 @@ fn advice(offer: &Offer) -> Vec<String> {
         };
         lines.push(format!("  {of} lacks {setting}: {how}\n"));
     }
-    lines.extend(offer.problems.iter().map(|problem| format!("  {of}: {problem}\n")));
+    lines.extend(offer.problems.iter().map(|problem| format!("  {of}: {}\n", plain(&problem.to_string()))));
     if let (Some(hint), false) = (&offer.hint, lines.is_empty()) {
         lines.push(format!("    {}\n", style::paint(style::FAINT, hint)));
     }

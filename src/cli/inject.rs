@@ -77,16 +77,15 @@ pub fn run(args: &InjectArgs) -> Result<String, Failure> {
     if is_stdin(&args.manifests.files) + is_stdin(&args.injection.cluster.catalog) > 1 {
         return Err(Failure::Usage("standard input (`-`) can be read only once".into()));
     }
-    let catalog = match args.remove {
-        true => Catalog::default(),
-        false => args.injection.cluster.read(Some(&args.manifests.namespace))?,
+    let (catalog, options) = match args.remove {
+        true => (Catalog::default(), Options::default()),
+        false => args.injection.read(&args.manifests.namespace)?,
     };
     let mut manifests = manifest::read(&args.manifests.files)?;
     if args.remove {
         manifests.retain(|manifest| !is_delivered(&manifest.object));
     }
     let given: HashSet<String> = manifests.iter().map(|manifest| name(&manifest.object)).collect();
-    let options = args.injection.options();
     let mut injected = Vec::new();
     let mut unsatisfied = Vec::new();
     for manifest in &manifests {

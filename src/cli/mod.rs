@@ -14,7 +14,19 @@ mod style;
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use opportune_core::admit::{Mode, Options};
+use opportune_core::{
+    admit::{Mode, Options},
+    discover::{Catalog, NamespaceLabel},
+    name::is_dns_label,
+};
+
+use crate::{
+    cluster::{
+        Cluster,
+        look::{Look, with_causes},
+    },
+    register::Reach,
+};
 
 /// Makes any Kubernetes workload use the directory, mail server, analytics and storage of the cluster it lands in.
 ///
@@ -69,8 +81,16 @@ struct ManifestArgs {
     #[arg(short = 'f', long = "filename", value_name = "FILE", num_args = 1.., required = true)]
     files: Vec<PathBuf>,
     /// The namespace of manifests that name none.
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, default_value = "default", value_parser = namespace)]
     namespace: String,
+}
+
+/// The name of a namespace: it becomes a part of addresses.
+fn namespace(text: &str) -> Result<String, String> {
+    match is_dns_label(text) {
+        true => Ok(text.to_owned()),
+        false => Err("not a name that Kubernetes allows for a namespace".to_owned()),
+    }
 }
 
 /// Against which cluster, and where injection is on.
@@ -86,9 +106,10 @@ struct InjectionArgs {
 #[derive(Debug, Args)]
 struct ScopeArgs {
     /// Where injection is on: only in namespaces labelled opportune.libre.sh/inject=enabled, or in all that are not
-    /// labelled disabled. A namespace that the catalog does not hold counts as opted in.
-    #[arg(long, value_enum, default_value_t = ModeArg::OptIn, env = "OPPORTUNE_MODE")]
-    mode: ModeArg,
+    /// labelled disabled. A namespace that the catalog does not hold counts as opted in. [default: as the live cluster's
+    /// webhook configuration says, else opt-in]
+    #[arg(long, value_enum, env = "OPPORTUNE_MODE")]
+    mode: Option<ModeArg>,
     /// Namespaces that are never touched, besides kube-system.
     #[arg(long, value_name = "NAMESPACE", num_args = 1.., value_delimiter = ',', env = "OPPORTUNE_EXCLUDE_NAMESPACES")]
     exclude_namespaces: Vec<String>,
@@ -131,25 +152,20 @@ impl Failure {
     }
 }
 
-/// An error with what caused it.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text += &format!(": {next}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 // === impl InjectionArgs ===
 
 impl InjectionArgs {
-    fn options(&self) -> Options {
-        self.scope.options()
+    /// The catalog, and where injection is on; what stands in `namespace` is read where not all may be.
+    fn read(&self, namespace: &str) -> Result<(Catalog, Options), Failure> {
+        if !self.cluster.is_live() {
+            return Ok((self.cluster.read(Some(namespace))?, self.scope.options()));
+        }
+        source::block_on(async {
+            let cluster = self.cluster.connect().await?;
+            let (catalog, _) = self.cluster.read_from(&cluster, namespace).await?;
+            let (options, _) = self.scope.live_options(&cluster, &catalog, namespace).await;
+            Ok((catalog, options))
+        })
     }
 }
 
@@ -158,10 +174,36 @@ impl InjectionArgs {
 impl ScopeArgs {
     fn options(&self) -> Options {
         let mode = match self.mode {
-            ModeArg::OptIn => Mode::OptIn,
-            ModeArg::ClusterWide => Mode::ClusterWide,
+            Some(ModeArg::OptIn) | None => Mode::OptIn,
+            Some(ModeArg::ClusterWide) => Mode::ClusterWide,
         };
         Options { mode, excluded_namespaces: self.exclude_namespaces.clone(), ..Options::default() }
+    }
+}
+
+impl ScopeArgs {
+    /// What the live cluster's webhook configuration says, but for what was typed; and what came of reading it.
+    async fn live_options(
+        &self,
+        cluster: &Cluster,
+        catalog: &Catalog,
+        namespace: &str,
+    ) -> (Options, Look<Reach>) {
+        let mut options = self.options();
+        let reach = Reach::read(&cluster.client).await;
+        if let Look::Found(reach) = &reach {
+            options.mode = if self.mode.is_some() { options.mode } else { reach.mode };
+            options.excluded_namespaces.extend(reach.excluded_namespaces.iter().cloned());
+        }
+        // The label decides alone where there is one.
+        let depends_on_mode = catalog.namespace_label(namespace) == NamespaceLabel::Absent;
+        if let (Some(why), None, true) = (reach.blocked(), self.mode, depends_on_mode) {
+            style::warn(&format!(
+                "{}: opt-in is assumed, `--mode cluster-wide` says otherwise",
+                style::plain(&why)
+            ));
+        }
+        (options, reach)
     }
 }
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use clap::Args;
 use opportune_core::discover::Catalog;
 
-use super::{Failure, offline, style, with_causes};
+use super::{Failure, offline, style};
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, look::with_causes},
     knowledge::Folders,
     watch::{self, Scope, Unread},
 };
@@ -35,7 +35,7 @@ impl ClusterArgs {
     /// Bad input, or a cluster that does not answer.
     pub fn read(&self, namespace: Option<&str>) -> Result<Catalog, Failure> {
         match self.is_live() {
-            true => block_on(self.read_live(namespace)),
+            true => block_on(self.read_live(namespace)).map(|(catalog, _)| catalog),
             false => offline::catalog(&self.catalog, &self.folders),
         }
     }
@@ -58,23 +58,34 @@ impl ClusterArgs {
         })
     }
 
-    async fn read_live(&self, namespace: Option<&str>) -> Result<Catalog, Failure> {
+    /// The catalog of the live cluster, and what of it could not be read.
+    ///
+    /// # Errors
+    /// As [`ClusterArgs::read`].
+    pub async fn read_live(&self, namespace: Option<&str>) -> Result<(Catalog, Vec<Unread>), Failure> {
         let cluster = self.connect().await?;
         self.read_from(&cluster, namespace.unwrap_or(&cluster.namespace)).await
     }
 
-    /// The catalog of a cluster that we are connected to.
+    /// The catalog of a cluster that we are connected to, and what of it could not be read.
     ///
     /// # Errors
     /// Recipes or profiles that can't be read, or a cluster that does not answer.
-    pub async fn read_from(&self, cluster: &Cluster, namespace: &str) -> Result<Catalog, Failure> {
+    pub async fn read_from(
+        &self,
+        cluster: &Cluster,
+        namespace: &str,
+    ) -> Result<(Catalog, Vec<Unread>), Failure> {
         let inventory = self.folders.inventory().map_err(|error| Failure::input(with_causes(&error)))?;
         let reading = watch::read(&cluster.client, inventory, Scope::Namespace(namespace)).await;
         let reading = reading
             .map_err(|error| Failure::input(format!("can't read the cluster: {}", with_causes(&error))))?;
         reading.unread.iter().for_each(|unread| tell(unread, namespace));
-        reading.left_out.iter().for_each(|object| style::warn(&format!("left out: {object}")));
-        Ok(reading.catalog)
+        reading
+            .left_out
+            .iter()
+            .for_each(|object| style::warn(&format!("left out: {}", style::plain(object))));
+        Ok((reading.catalog, reading.unread))
     }
 }
 

@@ -1,4 +1,6 @@
 //! How things look on a terminal. Colours are left out where the output is no terminal or `NO_COLOR` is set.
+use std::borrow::Cow;
+
 use anstyle::{AnsiColor, Style};
 
 /// Good news, and added lines.
@@ -31,4 +33,33 @@ pub fn of_result(word: &str) -> Style {
 /// A warning, on standard error.
 pub fn warn(text: &str) {
     anstream::eprintln!("{NOTE}warning{NOTE:#}: {text}");
+}
+
+/// Text that somebody else wrote, fit for a terminal: what would move the cursor, colour or reorder it stands there as an
+/// escape.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unprintable) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = |c: char| match is_unprintable(c) {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    Cow::Owned(text.chars().map(escaped).collect())
+}
+
+fn is_unprintable(c: char) -> bool {
+    let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || reorders || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moves_a_terminal_is_escaped_and_the_rest_stays() {
+        assert_eq!(plain("é = $ \u{1b}[2J\r\n\u{9b}1m\u{202e}"), "é = $ \\u{1b}[2J\\r\\n\\u{9b}1m\\u{202e}");
+        assert!(matches!(plain("plain"), Cow::Borrowed(_)));
+    }
 }

@@ -1,8 +1,10 @@
 //! The way to a Kubernetes API server: which one, as whom, and what to say when there is none.
+pub mod look;
+
 use http::{HeaderValue, header::USER_AGENT};
 use kube::{
     Client, Config,
-    config::{InferConfigError, KubeConfigOptions, KubeconfigError},
+    config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
 /// In every request, so that an audit log tells who asked.
@@ -42,6 +44,8 @@ pub struct Cluster {
     pub namespace: String,
     /// Whether we run in a pod of this cluster.
     pub is_inside: bool,
+    /// How people call it: the context of the kubeconfig, where there is one.
+    pub context: Option<String>,
 }
 
 // === impl Cluster ===
@@ -65,6 +69,21 @@ impl Cluster {
         let is_inside = config.root_cert_file.is_some();
         let namespace = config.default_namespace.clone();
         let client = Client::try_from(config).map_err(|error| Error::Client(Box::new(error)))?;
-        Ok(Self { client, namespace, is_inside })
+        let context = match context {
+            Some(context) => Some(context.to_owned()),
+            None if is_inside => None,
+            None => Kubeconfig::read().ok().and_then(|kubeconfig| kubeconfig.current_context),
+        };
+        Ok(Self { client, namespace, is_inside, context })
+    }
+}
+
+/// As in `context kind-kind`, for messages.
+impl std::fmt::Display for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.context {
+            Some(context) => write!(f, "context {context}"),
+            None => f.write_str("the cluster that this runs in"),
+        }
     }
 }

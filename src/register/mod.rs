@@ -1,5 +1,9 @@
 //! The two webhook configurations, for running outside the cluster; inside it the chart makes the same ones, from the same
 //! file.
+mod reach;
+
+pub use self::reach::{CONFIGURATIONS, Reach};
+
 use crate::cluster::{CONFIGURATION, POLICIES_CONFIGURATION};
 use kube::{
     Api, Client,

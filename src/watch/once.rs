@@ -29,6 +29,10 @@ pub struct Reading {
 pub struct Unread {
     /// The resource, as in `kubectl get`.
     pub resource: &'static str,
+    /// The kind of its objects.
+    pub kind: &'static str,
+    /// Whether a right was lacking; else it is not installed.
+    pub is_forbidden: bool,
     /// Whether the objects of the one namespace were read.
     pub is_partly_read: bool,
     /// Why not more.
@@ -66,11 +70,14 @@ async fn read_resource(
         Ok(()) => return Ok(None),
         Err(error) => error,
     };
-    let unread = |is_partly_read, reason| Some(Unread { resource: resource.name, is_partly_read, reason });
+    let is_forbidden = error.is_forbidden();
+    let (name, kind) = (resource.name, resource.kind);
+    let unread =
+        |is_partly_read, reason| Some(Unread { resource: name, kind, is_forbidden, is_partly_read, reason });
     if error.is_unknown_resource() {
         return Ok(unread(false, "its CRD is not installed"));
     }
-    if !error.is_forbidden() {
+    if !is_forbidden {
         return Err(error);
     }
     let Scope::Namespace(namespace) = scope else { return Ok(unread(false, FORBIDDEN)) };
@@ -102,7 +109,7 @@ async fn list(
     Ok(())
 }
 
-const FORBIDDEN: &str = "you may not list it in the whole cluster";
+const FORBIDDEN: &str = "you have no right to list it in the whole cluster";
 
 /// The namespace itself, which many may get who may not list all.
 async fn read_namespace(

@@ -327,6 +327,14 @@ fn explain_names_the_profiles_that_fit_as_well() {
 
 #[rstest]
 #[case(&["inject"], "--filename")]
+#[case(&["inject", "-f", "-", "-n", "../secrets"], "not a name that Kubernetes allows for a namespace")]
+#[case(&["explain"], "<TYPE/NAME|--filename <FILE>...>")]
+#[case(&["explain", "deploy/x", "-f", "x"], "cannot be used with")]
+#[case(&["explain", "deploy/x", "--catalog", "x"], "leave --catalog (OPPORTUNE_CATALOG) out")]
+#[case(&["explain", "pod/x"], "deployment (deploy) and statefulset (sts)")]
+#[case(&["explain", "x"], "expected TYPE/NAME, as in deployment/x")]
+#[case(&["explain", "deploy/x/../y"], "not a name that Kubernetes allows")]
+#[case(&["explain", "deploy", "x", "y"], "unexpected")]
 #[case(&["serve", "--catalog", "x", "--tls", "managed"], "needs a live cluster")]
 #[case(&["serve", "--register", "http://192.0.2.7"], "HTTPS only")]
 #[case(&["nonsense"], "unrecognized subcommand")]
@@ -341,6 +349,8 @@ fn wrong_usage_is_exit_code_2(#[case] args: &[&str], #[case] message: &str) {
 #[rstest]
 #[case(&["inject", "-f", "-"])]
 #[case(&["explain", "-f", "-"])]
+#[case(&["explain", "deploy/x"])]
+#[case(&["explain", "sts", "x"])]
 #[case(&["catalog"])]
 #[case(&["serve"])]
 fn without_a_cluster_and_a_catalog_both_ways_are_named(#[case] args: &[&str]) {

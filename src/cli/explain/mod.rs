@@ -1,8 +1,14 @@
 //! `opportune explain`: each intent, each candidate, and why it was taken or not.
-use clap::Args;
+mod live;
+mod now;
+mod target;
+
+use std::{borrow::Cow, path::PathBuf};
+
+use clap::{ArgGroup, Args};
 use opportune_core::{
     admit::{AdmissionResult, Options, Request, Verdict, admit},
-    decide::{Decision, Standing, consider},
+    decide::{Decision, Plan, Standing, consider},
     discover::Catalog,
     inject::profile::Takes,
     intent::Intent,
@@ -11,23 +17,38 @@ use opportune_core::{
 };
 use serde_json::Value;
 
+use self::target::Target;
 use super::{
-    Failure, InjectionArgs, ManifestArgs, inject,
+    Failure, InjectionArgs, inject,
     manifest::{self, Manifest},
-    style,
+    style::{self, plain},
 };
 
 /// Options of `opportune explain`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["workload", "files"])))]
 #[command(after_help = "\
 Examples:
   opportune explain -f wordpress.yaml --catalog cluster.yaml
   helm template blog bitnami/wordpress | opportune explain -f - -n blog --catalog cluster/
+  opportune explain deployment/wordpress -n blog      (in the cluster of the current kubeconfig)
+  opportune explain sts/gitea -n forge --context prod
+
+Of a workload in a cluster you see what it holds now (its status, its record, Secrets and claims by name, Events), and what
+the next change of its pod template would bring. What you may not read is named; the rest is shown.
 
 A requirement that is not satisfied is explained, with exit code 0; `inject` refuses it, with 3.")]
 pub struct ExplainArgs {
-    #[command(flatten)]
-    manifests: ManifestArgs,
+    /// A workload in the live cluster: deployment/NAME (deploy/NAME) or statefulset/NAME (sts/NAME).
+    #[arg(value_name = "TYPE/NAME", num_args = 1..=2)]
+    workload: Vec<String>,
+    /// Manifests: files, folders, or `-` for standard input.
+    #[arg(short = 'f', long = "filename", value_name = "FILE", num_args = 1..)]
+    files: Vec<PathBuf>,
+    /// The namespace of manifests that name none (default: `default`), or of TYPE/NAME (default: that of the kubeconfig's
+    /// context).
+    #[arg(short, long, value_parser = super::namespace)]
+    namespace: Option<String>,
     #[command(flatten)]
     injection: InjectionArgs,
 }
@@ -37,17 +58,39 @@ pub struct ExplainArgs {
 /// # Errors
 /// Bad input. A requirement that is not satisfied is explained, not an error.
 pub fn run(args: &ExplainArgs) -> Result<String, Failure> {
-    let catalog = args.injection.cluster.read(Some(&args.manifests.namespace))?;
-    let manifests = manifest::read(&args.manifests.files)?;
-    let options = args.injection.options();
+    if let Some(target) = args.target()? {
+        return live::run(args, &target);
+    }
+    let default = args.namespace.as_deref().unwrap_or("default");
+    let (catalog, options) = args.injection.read(default)?;
+    let manifests = manifest::read(&args.files)?;
     let mut texts = Vec::new();
     for manifest in manifests.iter().filter(|manifest| Kind::of(&manifest.object).is_some()) {
-        let namespace = manifest.namespace(&args.manifests.namespace);
+        let namespace = manifest.namespace(default);
         texts.push(one(manifest, namespace, &catalog, &options)?);
     }
     match texts.is_empty() {
         true => Ok("nothing to explain: no Deployment or StatefulSet in the manifests\n".to_owned()),
         false => Ok(texts.join("\n")),
+    }
+}
+
+// === impl ExplainArgs ===
+
+impl ExplainArgs {
+    /// The workload of a live cluster that was named, where one was.
+    fn target(&self) -> Result<Option<Target>, Failure> {
+        let target = match self.workload.as_slice() {
+            [] => return Ok(None),
+            [one] => one.parse(),
+            [kind, name, ..] => Target::of(kind, name),
+        };
+        if !self.injection.cluster.is_live() {
+            let message =
+                "TYPE/NAME is read from a live cluster: leave --catalog (OPPORTUNE_CATALOG) out, or use -f";
+            return Err(Failure::Usage(message.into()));
+        }
+        target.map(Some).map_err(Failure::Usage)
     }
 }
 
@@ -81,25 +124,78 @@ pub fn explained(
     catalog: &Catalog,
     verdict: &Verdict,
 ) -> Result<String, Failure> {
+    let mut text = heading(object, namespace) + &decisions(object, namespace, catalog, verdict, &headline);
+    if is_accepted(verdict) {
+        let after = inject::patched(object, &verdict.patch)?;
+        text += &difference(object, &after, "added").unwrap_or_else(|| "\n  nothing is added\n".to_owned());
+    }
+    Ok(text)
+}
+
+/// Whether there is a patch to show.
+fn is_accepted(verdict: &Verdict) -> bool {
+    verdict.plan.is_some() && !matches!(verdict.result, AdmissionResult::Denied(_))
+}
+
+/// Which workload.
+fn heading(object: &Value, namespace: &str) -> String {
     let workload = Workload::read(object).ok().flatten();
     let (kind, name) = workload.as_ref().map_or(("object", ""), |w| (w.kind.name(), w.name));
-    let mut text = style::paint(style::HEAD, &format!("{kind} {namespace}/{name}")) + "\n";
+    style::paint(style::HEAD, &format!("{kind} {}/{name}", plain(namespace))) + "\n"
+}
+
+/// The profile, the containers, and each intent with its candidates; `headline` makes the first lines on an intent, whose names are at most so wide.
+fn decisions(
+    object: &Value,
+    namespace: &str,
+    catalog: &Catalog,
+    verdict: &Verdict,
+    headline: &dyn Fn(&Intent, &Decision, usize) -> String,
+) -> String {
+    let workload = Workload::read(object).ok().flatten();
     let Some(plan) = &verdict.plan else {
-        text += match verdict.result {
-            AdmissionResult::Ignored => "  injection is off in this namespace\n",
-            _ => "  nothing is asked for\n",
+        return match &verdict.result {
+            AdmissionResult::Ignored => "  injection is off in this namespace\n".to_owned(),
+            AdmissionResult::FailedOpen(failure) => format!("  {}\n", plain(&failure.to_string())),
+            _ => "  nothing is asked for\n".to_owned(),
         };
-        return Ok(text);
     };
+    let mut text = head(catalog, workload.as_ref(), plan);
+    let labels = workload.as_ref().map(Workload::pod_labels).unwrap_or_default();
+    let width = plan.decisions.keys().map(|intent| intent.as_str().len()).max().unwrap_or(0);
+    for (intent, decision) in &plan.decisions {
+        text.push('\n');
+        text += &headline(intent, decision, width);
+        for considered in consider(catalog, intent, namespace, &labels, &decision.outcome) {
+            let offer = &considered.offer;
+            let mark = if considered.standing == Standing::Used { "->" } else { "  " };
+            let origin = format!("{} {}", offer.origin.word(), offer.id.source);
+            let standing = considered.standing.to_string();
+            let line = format!("    {mark} {} ({origin}): {}\n", offer.id, plain(&standing));
+            text += &if mark == "->" { line } else { style::paint(style::FAINT, line.trim_end()) + "\n" };
+        }
+        if let Some(note) = profile_note(catalog, plan.profile.as_deref(), intent) {
+            text += &format!("    note: {}\n", plain(&note));
+        }
+    }
+    if let AdmissionResult::Denied(reason) = &verdict.result {
+        let reason = plain(reason.trim_start_matches("opportune: "));
+        text += &format!("\n  {}: {reason}\n", style::paint(style::BAD, "refused"));
+    }
+    text
+}
+
+/// The profile and the containers, and why nothing else follows where that is so.
+fn head(catalog: &Catalog, workload: Option<&Workload<'_>>, plan: &Plan) -> String {
     let profile = plan.profile.as_ref().and_then(|name| catalog.profiles().get(name));
     let profile = profile.map_or("none: generic names".to_owned(), |p| format!("{} ({})", p.name, p.app));
-    text += &format!("  profile     {profile}\n");
-    for other in also_matching(catalog, workload.as_ref(), plan.profile.as_deref()) {
+    let mut text = format!("  profile     {}\n", plain(&profile));
+    for other in also_matching(catalog, workload, plan.profile.as_deref()) {
         text += &format!("              also matches: {other} (same pattern length)\n");
     }
-    text += &format!("  containers  {}\n", plan.containers.join(", "));
+    text += &format!("  containers  {}\n", plain(&plan.containers.join(", ")));
     if plan.decisions.is_empty() {
-        let is_left_alone = workload.as_ref().is_some_and(|w| {
+        let is_left_alone = workload.is_some_and(|w| {
             let template = w.template_annotations().and_then(|map| map.get(keys::INJECT)?.as_str());
             template.or_else(|| w.own_annotation(keys::INJECT)) == Some("false")
         });
@@ -110,29 +206,7 @@ pub fn explained(
             }
         };
     }
-    let labels = workload.as_ref().map(Workload::pod_labels).unwrap_or_default();
-    let width = plan.decisions.keys().map(|intent| intent.as_str().len()).max().unwrap_or(0);
-    for (intent, decision) in &plan.decisions {
-        text.push('\n');
-        text += &headline(intent, decision, width);
-        for considered in consider(catalog, intent, namespace, &labels, &decision.outcome) {
-            let offer = &considered.offer;
-            let mark = if considered.standing == Standing::Used { "->" } else { "  " };
-            let origin = format!("{} {}", offer.origin.word(), offer.id.source);
-            let line = format!("    {mark} {} ({origin}): {}\n", offer.id, considered.standing);
-            text += &if mark == "->" { line } else { style::paint(style::FAINT, line.trim_end()) + "\n" };
-        }
-        if let Some(note) = profile_note(catalog, plan.profile.as_deref(), intent) {
-            text += &format!("    note: {note}\n");
-        }
-    }
-    if let AdmissionResult::Denied(reason) = &verdict.result {
-        let reason = reason.trim_start_matches("opportune: ");
-        text += &format!("\n  {}: {reason}\n", style::paint(style::BAD, "refused"));
-        return Ok(text);
-    }
-    text += &added(object, verdict)?;
-    Ok(text)
+    text
 }
 
 /// The profiles that fit the image as well as the one that was taken.
@@ -154,8 +228,13 @@ fn headline(intent: &Intent, decision: &Decision, width: usize) -> String {
     let full = decision.to_string();
     let rest = full.strip_prefix(word).map_or(full.as_str(), |rest| rest.trim_start_matches(": "));
     let required = if decision.is_required { " (required)" } else { "" };
+    line(intent.as_str(), word, &format!("{rest}{required}"), width)
+}
+
+/// One intent and what became of it.
+fn line(intent: &str, word: &str, rest: &str, width: usize) -> String {
     let word = style::paint(style::of_result(word), &format!("{word:<10}"));
-    format!("  {:<width$}  {word}  {rest}{required}\n", intent.as_str())
+    format!("  {:<width$}  {word}  {}\n", plain(intent), plain(rest)).replace(" \n", "\n")
 }
 
 fn profile_note(catalog: &Catalog, profile: Option<&str>, intent: &Intent) -> Option<String> {
@@ -166,47 +245,41 @@ fn profile_note(catalog: &Catalog, profile: Option<&str>, intent: &Intent) -> Op
     }
 }
 
-/// The variables, mounts and volumes that are added.
-fn added(object: &Value, verdict: &Verdict) -> Result<String, Failure> {
-    let after = inject::patched(object, &verdict.patch)?;
-    let (Ok(Some(before)), Ok(Some(after))) = (Workload::read(object), Workload::read(&after)) else {
-        return Ok(String::new());
+/// What one object holds that another does not: variables, mounts, volumes, claim templates; `None` where that is nothing.
+fn difference(before: &Value, after: &Value, title: &str) -> Option<String> {
+    let (Ok(Some(before)), Ok(Some(after))) = (Workload::read(before), Workload::read(after)) else {
+        return None;
     };
     let mut lines = Vec::new();
     for container in &after.containers {
-        let old = before.container(container.name);
+        let (name, old) = (plain(container.name), before.container(container.name));
         let is_new = |entry: &&Value, list: &[Value]| !list.contains(entry);
         for entry in container.env.iter().filter(|e| is_new(e, old.map_or(&[], |old| old.env))) {
-            let value = match entry.get("value").and_then(Value::as_str) {
-                Some(value) => format!("= {value}"),
-                None if entry.get("valueFrom").is_none() => "=".to_owned(),
-                None => {
-                    let at = |field: &str| {
-                        entry.pointer(&format!("/valueFrom/secretKeyRef/{field}")).and_then(Value::as_str)
-                    };
-                    format!("from Secret {}, key {}", at("name").unwrap_or("?"), at("key").unwrap_or("?"))
-                }
-            };
-            let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
-            lines.push(format!("    {}: {name} {value}", container.name));
+            lines.push(format!("    {name}: {}{}", field(entry, "/name"), now::shown(entry)));
         }
         for mount in container.mounts.iter().filter(|m| is_new(m, old.map_or(&[], |old| old.mounts))) {
-            let at = |field: &str| mount.get(field).and_then(Value::as_str).unwrap_or_default();
-            lines.push(format!("    {}: {} from volume {}", container.name, at("mountPath"), at("name")));
+            lines.push(format!(
+                "    {name}: {} from volume {}",
+                field(mount, "/mountPath"),
+                field(mount, "/name")
+            ));
         }
     }
     for volume in after.volumes().iter().filter(|volume| !before.volumes().contains(volume)) {
-        let claim = volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str);
-        let name = volume.get("name").and_then(Value::as_str).unwrap_or_default();
-        lines.extend(claim.map(|claim| format!("    volume {name}: claim {claim}")));
+        if volume.get("persistentVolumeClaim").is_some() {
+            lines.push(format!("    volume {}{}", field(volume, "/name"), now::source(volume)));
+        }
     }
     for template in after.claim_templates().iter().filter(|t| !before.claim_templates().contains(t)) {
-        let name = template.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        let class = template.pointer("/spec/storageClassName").and_then(Value::as_str).unwrap_or_default();
+        let (name, class) = (field(template, "/metadata/name"), field(template, "/spec/storageClassName"));
         lines.push(format!("    claim template {name}: class {class}"));
     }
     match lines.is_empty() {
-        true => Ok("\n  nothing is added\n".to_owned()),
-        false => Ok(format!("\n  {}\n{}\n", style::paint(style::HEAD, "added"), lines.join("\n"))),
+        true => None,
+        false => Some(format!("\n  {}\n{}\n", style::paint(style::HEAD, title), lines.join("\n"))),
     }
+}
+
+fn field<'a>(object: &'a Value, pointer: &str) -> Cow<'a, str> {
+    plain(object.pointer(pointer).and_then(Value::as_str).unwrap_or_default())
 }
