@@ -6,6 +6,7 @@ use crate::{
     free_address,
     kubeconfig::{self, Credential},
     process::Process,
+    program,
 };
 use anyhow::{Context, Result, bail};
 use kube::{Client, Config, config::Kubeconfig};
@@ -144,6 +145,14 @@ impl ControlPlane {
             environment.push((variable.into(), self.file(folder).into()));
         }
         Ok(Tool::new(self.assets.helm()?, environment))
+    }
+
+    /// `opportune`, run to its end, for the user of this kubeconfig.
+    ///
+    /// # Errors
+    /// It was not built.
+    pub fn opportune_for(&self, kubeconfig: &Path) -> Result<Tool> {
+        Ok(Tool::new(program::binary()?, vec![("KUBECONFIG".into(), kubeconfig.into())]))
     }
 
     /// A client for the administrator.

@@ -185,7 +185,7 @@ impl Program {
 }
 
 /// The `opportune` that was built last, or the one that `OPPORTUNE_BIN` names.
-fn binary() -> Result<PathBuf> {
+pub(crate) fn binary() -> Result<PathBuf> {
     let repository = assets::repository()?;
     if let Some(named) = std::env::var_os("OPPORTUNE_BIN") {
         // cargo runs tests in the folder of their crate, so that a relative path means the repository.
