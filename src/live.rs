@@ -7,7 +7,7 @@ use crate::{
     register::Registration,
     serve::{Admin, AdminPort, Config, Readiness, Server, Shared},
     tls::{Keeper, Lifetimes},
-    watch::{Feed, Pulses, feed},
+    watch::{Feed, Pulses},
 };
 use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::Namespace;
@@ -103,25 +103,23 @@ where
     let server = Server::bind(config, Arc::clone(&catalog)).await?;
     // Not before the port is ours: who registers, answers.
     if let Some(registration) = &registration {
-        registration.apply(&cluster.client).await?;
+        registration.apply(&cluster.client, server.ca_pem()).await?;
     }
     let (readiness, options) = (server.readiness(), server.options());
     let looked_up = readiness.register("lease looked up");
     let presence = Presence::new(cluster.client.clone(), &namespace, Arc::clone(&options), looked_up);
-    let election = controller.map(|leadership| {
-        let readiness = &readiness;
-        elect(cluster.client.clone(), &namespace, leadership, readiness, stopped)
-    });
+    let mut election = Election::join(&cluster.client, &namespace, controller, &readiness, stopped);
     let client = cluster.client.clone();
-    let feed = feed(Feed { client, inventory, catalog, options, readiness, pulses });
+    let feed = Feed::new(client, inventory, catalog, options, &readiness, pulses);
     let result = tokio::select! {
         // The end of the serving first, when others are ready too.
         biased;
         result = server.run(shutdown) => result.map_err(Error::from),
-        () = feed => Err(Error::Ended("the watch of the cluster")),
+        () = feed.run() => Err(Error::Ended("the watch of the cluster")),
         () = presence.watch() => Err(Error::Ended("the watch of the lease")),
+        () = election.broke() => Err(Error::Ended("the election")),
     };
-    released(election).await;
+    election.end().await;
     result
 }
 
@@ -141,7 +139,7 @@ async fn control_only<A: Future<Output = ()>>(
     let state = Admin { metrics, readiness: readiness.clone(), catalog, certificates: None, pulses };
     let port = AdminPort::bind(admin, state).await?;
     tracing::info!(admin = %port.address(), "no webhook here");
-    let election = controller.map(|leadership| elect(client, namespace, leadership, &readiness, stopped));
+    let mut election = Election::join(&client, namespace, controller, &readiness, stopped);
     let result = tokio::select! {
         abort = shutdown => {
             readiness.drain();
@@ -149,42 +147,68 @@ async fn control_only<A: Future<Output = ()>>(
             Ok(())
         }
         () = port.serve() => Err(Error::Ended("the admin port")),
+        () = election.broke() => Err(Error::Ended("the election")),
     };
-    released(election).await;
+    election.end().await;
     result
 }
 
-/// Takes part in the election, in a task of its own; it ends when `stopped` says so.
-fn elect(
-    client: Client,
-    namespace: &str,
-    leadership: Leadership,
-    readiness: &Readiness,
+/// The part that this process takes in the election, in a task of its own; none where it is no controller.
+struct Election {
+    task: Option<JoinHandle<()>>,
     stopped: watch::Receiver<bool>,
-) -> JoinHandle<()> {
-    let looked_up = readiness.register("election joined");
-    let candidate = Candidate::new(client.clone(), namespace, identity(), Times::default(), looked_up);
-    let namespace = namespace.to_owned();
-    tokio::spawn(candidate.run(
-        move || {
-            let keeper = leadership
-                .authority
-                .map(|lifetimes| Keeper::new(client.clone(), namespace.clone(), lifetimes));
-            async move {
-                match keeper {
-                    Some(keeper) => keeper.keep().await,
-                    None => std::future::pending().await,
-                }
-            }
-        },
-        stopped,
-    ))
 }
 
-async fn released(election: Option<JoinHandle<()>>) {
-    let Some(election) = election else { return };
-    if timeout(RELEASE, election).await.is_err() {
-        tracing::warn!("the lease was not released in time: another replica will wait for it");
+// === impl Election ===
+
+impl Election {
+    fn join(
+        client: &Client,
+        namespace: &str,
+        controller: Option<Leadership>,
+        readiness: &Readiness,
+        stopped: watch::Receiver<bool>,
+    ) -> Self {
+        let task = controller.map(|leadership| {
+            let joined = readiness.register("election joined");
+            let candidate = Candidate::new(client.clone(), namespace, identity(), Times::default(), joined);
+            let (client, namespace) = (client.clone(), namespace.to_owned());
+            let lead = move || leadership.lead(client.clone(), namespace.clone());
+            tokio::spawn(candidate.run(lead, stopped.clone()))
+        });
+        Self { task, stopped }
+    }
+
+    /// Ends when the task ended though nobody told it to.
+    async fn broke(&mut self) {
+        if let Some(task) = &mut self.task {
+            // Ended or panicked: nobody runs for the Lease any more.
+            let _ = task.await;
+            self.task = None;
+            if !*self.stopped.borrow() {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Waits until the Lease is released.
+    async fn end(self) {
+        let Some(task) = self.task else { return };
+        if timeout(RELEASE, task).await.is_err() {
+            tracing::warn!("the lease was not released in time: another replica will wait for it");
+        }
+    }
+}
+
+// === impl Leadership ===
+
+impl Leadership {
+    async fn lead(self, client: Client, namespace: String) {
+        match self.authority {
+            Some(lifetimes) => Keeper::new(client, namespace, lifetimes).keep().await,
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod reach;
 pub use self::reach::{CONFIGURATIONS, Reach};
 
 use crate::cluster::{CONFIGURATION, POLICIES_CONFIGURATION};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
@@ -52,11 +53,12 @@ pub enum Error {
 // === impl Registration ===
 
 impl Registration {
-    /// Writes both configurations; a `caBundle`, and the webhooks of policies, stay as they are.
+    /// Writes both configurations. The webhooks of policies stay as they are, and so does a `caBundle` that somebody else
+    /// writes: `authority` (PEM) is there where nobody does, as for a self-signed certificate.
     ///
     /// # Errors
     /// [`Error`] of the first that could not be written.
-    pub async fn apply(&self, client: &Client) -> Result<(), Error> {
+    pub async fn apply(&self, client: &Client, authority: Option<&str>) -> Result<(), Error> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(
             "admissionregistration.k8s.io",
             "v1",
@@ -65,7 +67,7 @@ impl Registration {
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let configurations = [
-            (CONFIGURATION, configuration(CONFIGURATION, Some(self.webhooks()?))),
+            (CONFIGURATION, configuration(CONFIGURATION, Some(self.webhooks(authority)?))),
             (POLICIES_CONFIGURATION, configuration(POLICIES_CONFIGURATION, None)),
         ];
         for (name, configuration) in configurations {
@@ -76,11 +78,11 @@ impl Registration {
         Ok(())
     }
 
-    /// The webhooks of configuration `opportune`, without their `caBundle`.
+    /// The webhooks of configuration `opportune`.
     ///
     /// # Errors
     /// [`Error::Webhooks`]; a test keeps this from happening.
-    pub fn webhooks(&self) -> Result<Vec<Value>, Error> {
+    pub fn webhooks(&self, authority: Option<&str>) -> Result<Vec<Value>, Error> {
         let text = WEBHOOKS.replace(PROTECT_STORAGE, if self.protect_storage { "true" } else { "false" });
         let mut webhooks: Vec<Value> =
             serde_saphyr::from_str(&text).map_err(|error| Error::Webhooks(error.to_string()))?;
@@ -89,7 +91,11 @@ impl Registration {
                 return Err(Error::Webhooks("a webhook is not a map".to_owned()));
             };
             let url = format!("{}/mutate", self.url.trim_end_matches('/'));
-            webhook.insert("clientConfig".to_owned(), json!({ "url": url }));
+            let client_config = match authority {
+                Some(pem) => json!({"url": url, "caBundle": STANDARD.encode(pem)}),
+                None => json!({"url": url}),
+            };
+            webhook.insert("clientConfig".to_owned(), client_config);
             webhook.insert("namespaceSelector".to_owned(), self.namespace_selector());
         }
         Ok(webhooks)
@@ -138,7 +144,7 @@ mod tests {
 
     #[test]
     fn both_webhooks_point_here_and_are_told_apart_by_their_conditions() {
-        let webhooks = registration(Mode::OptIn, true).webhooks().unwrap();
+        let webhooks = registration(Mode::OptIn, true).webhooks(None).unwrap();
         let of = |key: &str| webhooks.iter().map(|webhook| webhook[key].clone()).collect::<Vec<_>>();
         assert_eq!(of("name"), ["wants.opportune.libre.sh", "requires.opportune.libre.sh"]);
         assert_eq!(of("failurePolicy"), ["Ignore", "Fail"]);
@@ -160,7 +166,7 @@ mod tests {
     #[test]
     fn nothing_of_the_placeholder_is_left() {
         for protect_storage in [true, false] {
-            let webhooks = registration(Mode::ClusterWide, protect_storage).webhooks().unwrap();
+            let webhooks = registration(Mode::ClusterWide, protect_storage).webhooks(None).unwrap();
             let text = serde_json::to_string(&webhooks).unwrap();
             assert!(!text.contains(PROTECT_STORAGE));
             assert!(text.contains(if protect_storage {

@@ -33,24 +33,8 @@ const PULSE: Duration = Duration::from_secs(1);
 /// How long a watch may fail before this replica wants no more requests.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where a live catalog goes, and who is told that it is one.
+/// A live catalog in the making.
 pub struct Feed {
-    /// Speaks to the API server.
-    pub client: Client,
-    /// What the cluster is discovered by: with recipes and profiles, and otherwise empty.
-    pub inventory: Inventory,
-    /// Swapped whole at each change that makes a difference.
-    pub catalog: Shared<Catalog>,
-    /// Told once the cluster was read.
-    pub options: Shared<Options>,
-    /// Gets the conditions `cluster read` and `watches alive`.
-    pub readiness: Readiness,
-    /// Told when each watch was last heard of.
-    pub pulses: Pulses,
-}
-
-/// A feed at work.
-struct Feeding {
     client: Client,
     inventory: Inventory,
     catalog: Shared<Catalog>,
@@ -58,37 +42,34 @@ struct Feeding {
     is_read: Condition,
     are_alive: Condition,
     pulses: Pulses,
-    /// Kinds of which not all objects were told yet.
+    /// Resources of which not all objects were told yet.
     missing: BTreeSet<&'static str>,
     /// ConfigMaps that were asked for since they were first sought.
     asked: BTreeSet<Place>,
 }
 
-/// Follows the cluster as long as the process lives. Until everything was read once, nothing is decided by the catalog.
-pub async fn feed(feed: Feed) {
-    let (changes, mut told) = mpsc::channel(IN_FLIGHT);
-    let mut followers = JoinSet::new();
-    for pulse in feed.pulses.iter() {
-        let (client, changes) = (feed.client.clone(), changes.clone());
-        followers.spawn(Follower::new(pulse.resource(), client, changes, pulse.clone()).follow());
-    }
-    Feeding::new(feed).run(&mut told, &changes).await;
-}
-
 // === impl Pulses ===
 
 impl Pulses {
-    /// A pulse for each resource that [`feed`] follows.
+    /// A pulse for each resource that a [`Feed`] follows.
     pub fn of_all() -> Self {
         Self::new(&RESOURCES)
     }
 }
 
-// === impl Feeding ===
+// === impl Feed ===
 
-impl Feeding {
-    fn new(feed: Feed) -> Self {
-        let Feed { client, inventory, catalog, options, readiness, pulses } = feed;
+impl Feed {
+    /// A feed into `catalog`, by the recipes and profiles of an otherwise empty `inventory`. Until the cluster was read once,
+    /// `options` say so, and `readiness` lacks `cluster read`; it lacks `watches alive` where one can't be had for long.
+    pub fn new(
+        client: Client,
+        inventory: Inventory,
+        catalog: Shared<Catalog>,
+        options: Shared<Options>,
+        readiness: &Readiness,
+        pulses: Pulses,
+    ) -> Self {
         options.rcu(|options| Options { catalog: CatalogState::Unread, ..options.as_ref().clone() });
         let is_read = readiness.register("cluster read");
         let are_alive = readiness.register("watches alive");
@@ -97,7 +78,21 @@ impl Feeding {
         Self { client, inventory, catalog, options, is_read, are_alive, pulses, missing, asked }
     }
 
-    async fn run(mut self, told: &mut mpsc::Receiver<Change>, changes: &mpsc::Sender<Change>) {
+    /// Follows the cluster; ends only where something of it broke, which is a defect.
+    pub async fn run(self) {
+        let (changes, told) = mpsc::channel(IN_FLIGHT);
+        let mut followers = JoinSet::new();
+        for pulse in self.pulses.iter() {
+            let (client, changes) = (self.client.clone(), changes.clone());
+            followers.spawn(Follower::new(pulse.resource(), client, changes, pulse.clone()).follow());
+        }
+        tokio::select! {
+            () = self.take_changes(told, &changes) => {}
+            _ = followers.join_next() => {}
+        }
+    }
+
+    async fn take_changes(mut self, mut told: mpsc::Receiver<Change>, changes: &mpsc::Sender<Change>) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut due: Option<Instant> = None;
         let mut earliest = Instant::now();

@@ -3,10 +3,13 @@ use super::Change;
 use futures_util::{StreamExt as _, stream};
 use kube::{Client, api::GetParams, core::Request};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
+use tokio::time::timeout;
 
 /// How many are asked for at once.
 const AT_ONCE: usize = 4;
+/// How long one may take.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Namespace and name.
 pub(super) type Place = (String, String);
@@ -21,7 +24,11 @@ pub(super) async fn read(client: &Client, places: BTreeSet<Place>) -> Vec<Change
 async fn read_one(client: &Client, (namespace, name): Place) -> Option<Change> {
     let path = format!("/api/v1/namespaces/{namespace}/configmaps");
     let request = Request::new(path).get(&name, &GetParams::default()).ok()?;
-    match client.request::<Value>(request).await {
+    let Ok(answer) = timeout(ANSWER, client.request::<Value>(request)).await else {
+        tracing::debug!(namespace, name, "a ConfigMap was not read in time");
+        return None;
+    };
+    match answer {
         Ok(object) => Some(Change::Applied(object)),
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {
             tracing::debug!(

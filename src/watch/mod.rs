@@ -9,7 +9,7 @@ mod once;
 mod pulse;
 mod resource;
 
-pub use self::catalog::{Feed, feed};
+pub use self::catalog::Feed;
 pub use self::once::{Reading, Scope, Unread, read};
 pub use self::pulse::Pulses;
 pub use self::resource::{RESOURCES, Resource};
@@ -41,12 +41,12 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
-    /// It told of something that went wrong in the middle of a watch.
-    #[error("{resource}: the watch ended: {reason}")]
+    /// A listing or a watch broke off.
+    #[error("{resource}: {reason}")]
     Ended {
         /// The resource.
         resource: &'static str,
-        /// What the API server said.
+        /// What the API server said, or that it said nothing.
         reason: String,
         /// Its code, as in HTTP.
         code: Option<u16>,

@@ -4,9 +4,13 @@ use kube::{api::ListParams, core::Request};
 use opportune_core::keys;
 use serde::Deserialize;
 use serde_json::Value;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Objects of one listing at a time: a bound on memory while a cluster is read.
 const PAGE: u32 = 250;
+/// How long one page may take.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// One resource that offers, or what decides over them, come from.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,7 +86,9 @@ impl Pages {
             return Ok(None);
         }
         let request = self.request.list(&self.params).map_err(|error| self.resource.broken(error))?;
-        let page: Page = self.client.request(request).await.map_err(|error| self.resource.failed(error))?;
+        let answer =
+            timeout(ANSWER, self.client.request(request)).await.map_err(|_| self.resource.unanswered())?;
+        let page: Page = answer.map_err(|error| self.resource.failed(error))?;
         if page.metadata.r#continue.is_empty() {
             self.version = Some(page.metadata.resource_version);
         } else {
@@ -134,6 +140,11 @@ impl Resource {
 
     pub(super) fn failed(&'static self, source: kube::Error) -> Error {
         Error::Api { resource: self.name, source: Box::new(source) }
+    }
+
+    fn unanswered(&'static self) -> Error {
+        let reason = format!("no answer in {} s", ANSWER.as_secs());
+        Error::Ended { resource: self.name, reason, code: None }
     }
 
     pub(super) fn broken(&'static self, error: kube::core::request::Error) -> Error {
