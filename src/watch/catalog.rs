@@ -25,7 +25,7 @@ const BATCH: usize = 64;
 /// The shortest time between two catalogs.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Of the time, at most one part in so many is spent on making catalogs.
-const SHARE: u32 = 10;
+const SHARE: u32 = 5;
 /// How often the ConfigMaps that recipes name are read again.
 const REREAD: Duration = Duration::from_secs(30);
 /// How often the pulse of the watches is taken.
@@ -168,6 +168,8 @@ impl Feed {
         let begun = Instant::now();
         if let Some(catalog) = self.inventory.changed() {
             self.catalog.store(Arc::new(catalog));
+            let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            tracing::debug!(micros, "the catalog changed");
         }
         if is_first {
             self.options.rcu(|options| Options { catalog: CatalogState::Read, ..options.as_ref().clone() });
