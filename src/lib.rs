@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod control;
+pub mod doctor;
 pub mod knowledge;
 pub mod live;
 pub mod observe;

@@ -2,6 +2,7 @@
 mod catalog;
 mod crds;
 mod demo;
+mod doctor;
 mod explain;
 mod inject;
 mod manifest;
@@ -62,6 +63,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// List all offers, complete or not, and what each lacks.
     Catalog(catalog::CatalogArgs),
+    /// Check a cluster: webhook, certificates, rights, offers, and the way from the API server to us.
+    Doctor(doctor::DoctorArgs),
     /// Serve the webhook.
     Serve(Box<serve::ServeArgs>),
     /// Print the definitions of Opportune's own resources, to be applied to a cluster.
@@ -128,7 +131,7 @@ pub enum Failure {
     Input(String),
     /// Wrong usage: exit code 2.
     Usage(String),
-    /// Requirements that are not satisfied: exit code 3.
+    /// Requirements that are not satisfied, or checks that failed: exit code 3.
     Unsatisfied(Vec<String>),
 }
 
@@ -209,29 +212,30 @@ impl ScopeArgs {
 
 /// Runs the command that was typed.
 pub fn run(cli: &Cli) -> ExitCode {
-    let text = match &cli.command {
-        Command::Demo(args) => demo::run(args),
-        Command::Inject(args) => inject::run(args),
-        Command::Explain(args) => explain::run(args),
-        Command::Catalog(args) => catalog::run(args),
-        Command::Serve(args) => serve::run(args).map(|()| String::new()),
-        Command::Crds(args) => crds::run(args),
-        Command::Completions { shell } => Ok(completions(*shell)),
+    let done = match &cli.command {
+        Command::Demo(args) => demo::run(args).and_then(|text| print(&text)),
+        Command::Inject(args) => inject::run(args).and_then(|text| print(&text)),
+        Command::Explain(args) => explain::run(args).and_then(|text| print(&text)),
+        Command::Catalog(args) => catalog::run(args).and_then(|text| print(&text)),
+        Command::Doctor(args) => doctor::run(args).and_then(|(text, health)| print(&text).and(health)),
+        Command::Serve(args) => serve::run(args),
+        Command::Crds(args) => crds::run(args).and_then(|text| print(&text)),
+        Command::Completions { shell } => print(&completions(*shell)),
     };
-    match text {
-        Ok(text) => print(&text),
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
 /// Prints to standard output; a reader that went away (`| head`) is no error.
-fn print(text: &str) -> ExitCode {
+fn print(text: &str) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Failure::input(format!("standard output: {error}")).report()
+            Err(Failure::input(format!("standard output: {error}")))
         }
-        _ => ExitCode::SUCCESS,
+        _ => Ok(()),
     }
 }
 

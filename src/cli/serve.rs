@@ -6,16 +6,13 @@ use clap::{Args, ValueEnum};
 
 use super::{Failure, ScopeArgs, source::ClusterArgs, with_causes};
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, NAMESPACE},
     live::{self, Leadership, Plan},
     observe::{self, Format},
     register::Registration,
     serve::{Config, Server, signals},
     tls::{Lifetimes, Managed, Source, host_of},
 };
-
-/// Our namespace, where nothing says which.
-const NAMESPACE: &str = "opportune-system";
 
 /// Options of `opportune serve`.
 #[derive(Debug, Args)]

@@ -110,6 +110,12 @@ pub async fn read(client: &Client, path: &str) -> Look<Value> {
     answered(client, Request::get(path).body(Vec::new())).await.naming(|| format!("get {path}"))
 }
 
+/// What the API server answers to an object that is only a question, such as an access review.
+pub async fn post(client: &Client, path: &str, object: &Value) -> Look<Value> {
+    let request = Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
+    answered(client, request.body(object.to_string().into_bytes())).await.naming(|| format!("create {path}"))
+}
+
 async fn answered(client: &Client, request: http::Result<Request<Vec<u8>>>) -> Look<Value> {
     let request = match request {
         Ok(request) => request,

@@ -10,6 +10,8 @@ use kube::{
 /// In every request, so that an audit log tells who asked.
 const PRODUCT: &str = concat!("opportune/", env!("CARGO_PKG_VERSION"));
 
+/// Our own namespace, where nothing says which.
+pub const NAMESPACE: &str = "opportune-system";
 /// The field manager of everything that we write.
 pub const FIELD_MANAGER: &str = "opportune";
 /// The Secret with our certificate authority, in our own namespace.

@@ -331,6 +331,8 @@ fn explain_names_the_profiles_that_fit_as_well() {
 #[case(&["explain"], "<TYPE/NAME|--filename <FILE>...>")]
 #[case(&["explain", "deploy/x", "-f", "x"], "cannot be used with")]
 #[case(&["explain", "deploy/x", "--catalog", "x"], "leave --catalog (OPPORTUNE_CATALOG) out")]
+#[case(&["doctor", "-n", "a/b"], "not a name that Kubernetes allows for a namespace")]
+#[case(&["doctor", "--catalog", "x"], "unexpected argument")]
 #[case(&["explain", "pod/x"], "deployment (deploy) and statefulset (sts)")]
 #[case(&["explain", "x"], "expected TYPE/NAME, as in deployment/x")]
 #[case(&["explain", "deploy/x/../y"], "not a name that Kubernetes allows")]
@@ -362,9 +364,27 @@ fn without_a_cluster_and_a_catalog_both_ways_are_named(#[case] args: &[&str]) {
     assert!(ran.err.contains("no cluster to talk to") && ran.err.contains("--catalog"), "{}", ran.err);
 }
 
+#[test]
+fn a_doctor_without_a_cluster_that_answers_finds_nothing_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("config");
+    let text = "apiVersion: v1\nkind: Config\ncurrent-context: gone\n\
+        contexts: [{name: gone, context: {cluster: c, user: u}}]\n\
+        clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\nusers: [{name: u, user: {token: t}}]\n";
+    std::fs::write(&kubeconfig, text).unwrap();
+    let silent = ran(opportune(&["doctor"]).env("KUBECONFIG", &kubeconfig));
+    assert_eq!((silent.code, silent.out.as_str()), (1, ""), "{}", silent.err);
+    assert!(silent.err.contains("the cluster (context gone) does not answer"), "{}", silent.err);
+
+    let nowhere = folder.path().join("nothing");
+    let ran = ran(opportune(&["doctor"]).env("HOME", &nowhere).env_remove("KUBECONFIG"));
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert!(ran.err.contains("no cluster to talk to") && ran.err.contains("Set KUBECONFIG"), "{}", ran.err);
+}
+
 #[rstest]
 fn each_command_helps_with_an_example(
-    #[values("demo", "inject", "explain", "catalog", "serve", "completions")] command: &str,
+    #[values("demo", "inject", "explain", "catalog", "doctor", "serve", "completions")] command: &str,
 ) {
     let ran = ran(&mut opportune(&[command, "--help"]));
     assert_eq!(ran.code, 0);
