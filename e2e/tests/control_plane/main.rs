@@ -18,7 +18,7 @@ use opportune_e2e::Assets;
 use std::{collections::BTreeSet, fs, path::Path, process::ExitCode, sync::Arc};
 use trial::{Run, themes};
 
-themes![callers, explain, install, life, objects, programs, resources, rotation, users];
+themes![callers, doctor, explain, install, life, objects, programs, resources, rotation, users];
 
 /// Trials wait more than they compute.
 const THREADS: usize = 3;
