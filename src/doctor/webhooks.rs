@@ -54,7 +54,7 @@ fn expected(protect_storage: bool) -> Vec<Value> {
     let registration =
         Registration { url, mode: Mode::OptIn, excluded_namespaces: Vec::new(), protect_storage };
     // A test keeps this from failing.
-    registration.webhooks().unwrap_or_default()
+    registration.webhooks(None).unwrap_or_default()
 }
 
 fn differences(configuration: &Value, expected: &[Value]) -> Vec<Finding> {
@@ -220,7 +220,7 @@ mod tests {
         let excluded_namespaces = vec!["ours".to_owned()];
         let url = "https://192.0.2.7".to_owned();
         let registration = Registration { url, mode: Mode::OptIn, excluded_namespaces, protect_storage };
-        let mut webhooks = registration.webhooks().unwrap();
+        let mut webhooks = registration.webhooks(None).unwrap();
         for webhook in &mut webhooks {
             webhook["objectSelector"] = json!({});
         }
