@@ -10,6 +10,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use kube::{Client, Config, config::Kubeconfig};
+use serde_json::json;
 use std::{
     collections::BTreeMap,
     fs,
@@ -178,9 +179,21 @@ impl ControlPlane {
     /// # Errors
     /// It was refused, or has no ServiceAccount after some time.
     pub fn namespace(&self, prefix: &str) -> Result<Namespace> {
+        self.labelled_namespace(prefix, &[])
+    }
+
+    /// Likewise, with these labels from its first moment on: what selects namespaces never sees it without.
+    ///
+    /// # Errors
+    /// It was refused, or has no ServiceAccount after some time.
+    pub fn labelled_namespace(&self, prefix: &str, labels: &[(&str, &str)]) -> Result<Namespace> {
         let name = format!("{prefix}-{}", self.names.fetch_add(1, Ordering::Relaxed));
-        self.kubectl(&["create", "namespace", &name])?;
-        let namespace = Namespace::new(name, self.kubectl_for(&self.kubeconfig())?);
+        let labels: BTreeMap<_, _> = labels.iter().copied().collect();
+        let manifest =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+        let kubectl = self.kubectl_for(&self.kubeconfig())?;
+        kubectl.feed(&["create", "-f", "-"], &manifest.to_string())?;
+        let namespace = Namespace::new(name, kubectl);
         self.wait_for_service_account(&namespace)?;
         Ok(namespace)
     }
