@@ -10,7 +10,11 @@
     clippy::panic,
     reason = "these are tests, which the compiler does not know without its own harness"
 )]
+mod offers;
 mod trial;
+mod webhook;
+mod workload;
+mod writer;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Conclusion, Trial};
@@ -18,7 +22,7 @@ use opportune_e2e::Assets;
 use std::{collections::BTreeSet, fs, path::Path, process::ExitCode, sync::Arc};
 use trial::{Run, themes};
 
-themes![callers, doctor, explain, install, life, objects, programs, resources, rotation, users];
+themes![callers, doctor, explain, install, life, objects, programs, resources, rotation, users, writers];
 
 /// Trials wait more than they compute.
 const THREADS: usize = 3;
@@ -64,7 +68,7 @@ fn ensure_every_file_is_a_theme() -> Result<()> {
         let path = entry?.path();
         let name = path.file_stem().context("a file without a name")?.to_string_lossy().into_owned();
         ensure!(
-            ["main", "trial"].contains(&name.as_str()) || known.contains(&name),
+            NO_THEMES.contains(&name.as_str()) || known.contains(&name),
             "{} is not run: add {name} to `themes!` in tests/control_plane/main.rs",
             path.display()
         );
