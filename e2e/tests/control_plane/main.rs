@@ -22,7 +22,7 @@ use opportune_e2e::Assets;
 use std::{collections::BTreeSet, fs, path::Path, process::ExitCode, sync::Arc};
 use trial::{Run, themes};
 
-themes![callers, calls, doctor, explain, gitops, install, life, merges, modes, objects, programs, resources, rotation, timeliness, undo, users, writers];
+themes![away, callers, calls, doctor, explain, gitops, install, life, merges, modes, objects, programs, resources, rotation, timeliness, undo, users, writers];
 
 /// Trials wait more than they compute.
 const THREADS: usize = 3;
