@@ -11,6 +11,7 @@
     reason = "these are tests, which the compiler does not know without its own harness"
 )]
 mod offers;
+mod sidecar;
 mod trial;
 mod webhook;
 mod workload;
@@ -22,7 +23,13 @@ use opportune_e2e::Assets;
 use std::{collections::BTreeSet, fs, path::Path, process::ExitCode, sync::Arc};
 use trial::{Run, themes};
 
-themes![away, callers, calls, doctor, explain, gitops, install, life, merges, modes, objects, programs, resources, rotation, timeliness, undo, users, writers];
+themes![
+    away, callers, calls, doctor, explain, gitops, install, life, merges, modes, objects, others, programs,
+    resources, rotation, timeliness, undo, users, writers,
+];
+
+/// Files of this folder that hold no trials.
+const NO_THEMES: [&str; 7] = ["main", "offers", "sidecar", "trial", "webhook", "workload", "writer"];
 
 /// Trials wait more than they compute.
 const THREADS: usize = 3;
