@@ -102,7 +102,9 @@ impl Candidate {
         let mut is_failing = false;
         while !*stop.borrow() {
             let taken = self.take().await;
-            self.looked_up.set(taken.is_ok());
+            if taken.is_ok() {
+                self.looked_up.set(true);
+            }
             match taken {
                 Ok(true) => {
                     is_failing = false;

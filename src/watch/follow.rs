@@ -3,12 +3,12 @@
 //! Not `kube::runtime::watcher`: it keeps to itself when a bookmark came or a watch was taken up again, and without these
 //! nobody can tell a quiet watch from a dead one.
 use super::{Change, Error, Resource, pulse::Pulse};
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::StreamExt as _;
 use kube::{
     Client,
     api::WatchParams,
     core::{Status, WatchEvent},
-    runtime::{utils::Backoff, watcher::DefaultBackoff},
 };
 use opportune_core::discover::{Inventory, NamespacedName};
 use serde_json::Value;
@@ -26,6 +26,13 @@ const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 10);
 const SOON: Duration = Duration::from_secs(1);
 /// How long to wait for a resource whose CRD is not installed.
 const UNKNOWN: Duration = Duration::from_secs(15);
+
+/// Between attempts: few seconds at most, or an API server that comes back would be followed again late.
+const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(250))
+    .with_max_delay(Duration::from_secs(4))
+    .with_jitter()
+    .without_max_times();
 
 /// Follows one resource.
 pub(super) struct Follower {
@@ -61,7 +68,7 @@ impl Follower {
 
     /// Tells all changes; ends only when nobody listens any more.
     pub(super) async fn follow(mut self) {
-        let mut backoff = DefaultBackoff::default();
+        let mut pauses = PAUSES.build();
         while !self.changes.is_closed() {
             let begun = Instant::now();
             let result = match self.version.clone() {
@@ -70,7 +77,7 @@ impl Follower {
             };
             match result {
                 Ok(()) if begun.elapsed() > SOON => {
-                    backoff.reset();
+                    pauses = PAUSES.build();
                     continue;
                 }
                 Ok(()) => {}
@@ -92,7 +99,7 @@ impl Follower {
                     }
                 }
             }
-            sleep(backoff.next().unwrap_or(UNKNOWN)).await;
+            sleep(pauses.next().unwrap_or(UNKNOWN)).await;
         }
     }
 

@@ -168,6 +168,13 @@ impl Record {
         self.added.values().any(|slots| slots.contains_key(slot))
     }
 
+    /// The mounts that a container has or had of us, by slot and path.
+    pub(crate) fn mounts_in(&self, container: &str) -> impl Iterator<Item = (&str, &str)> {
+        let prefix = format!("{MOUNT}/{container}/");
+        let slots = self.added.values().chain(&self.past).flat_map(BTreeMap::keys);
+        slots.filter_map(move |slot| Some((slot.as_str(), slot.strip_prefix(&prefix)?)))
+    }
+
     /// Whether anything of an intent was added.
     pub(crate) fn has(&self, intent: &Intent) -> bool {
         self.added.get(intent).is_some_and(|slots| !slots.is_empty())

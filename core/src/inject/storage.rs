@@ -230,6 +230,7 @@ pub(super) fn immutable(
     wish: Option<bool>,
 ) -> Stored {
     target.mount_orphans(intent, stored, &mut additions);
+    target.mount_lost(intent, before, &mut additions);
     let id = before.in_use(intent, "").map(|in_use| in_use.offer);
     let offer = id.as_ref().and_then(|id| catalog.offer(intent, id)).filter(|_| wish.is_some());
     let name = id.map_or_else(String::new, |id| id.to_string());
@@ -384,6 +385,25 @@ impl Target<'_> {
                 }
             }
         }
+    }
+
+    /// Mounts templates of ours again where the record says that they were mounted: an update that came past us while we were
+    /// away may have dropped that, and the app would go on without its disk.
+    fn mount_lost(&self, intent: &Intent, before: &Record, additions: &mut Additions) {
+        for container in &self.containers {
+            let mounts = additions.mounts.entry(container.name.to_owned()).or_default();
+            for template in &additions.templates {
+                for (slot, path) in before.mounts_in(container.name) {
+                    let mount = json!({"name": template.key, "mountPath": path});
+                    let was_there = before.owns(slot, &mount);
+                    let is_there = mounts.iter().any(|entry| entry.key == path);
+                    if was_there && !is_there && self.obstacle(container, path).is_none() {
+                        mounts.push(Entry::new(intent, path, mount));
+                    }
+                }
+            }
+        }
+        additions.mounts.retain(|_, mounts| !mounts.is_empty());
     }
 
     /// A Ceph volume belongs to root, an `emptyDir` to all: the app's group is added where it is known.

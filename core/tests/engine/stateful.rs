@@ -234,3 +234,23 @@ fn templates_are_put_back_where_injection_was_switched_off_meanwhile() {
     let after = update(&object, &stored, &off.catalog());
     assert_eq!(templates(&after), templates(&stored));
 }
+
+#[test]
+fn a_mount_that_an_update_without_us_dropped_comes_back() {
+    let catalog = World::full().catalog();
+    let users = keeping("/data=3Gi");
+    let injected = inject(&users, &catalog);
+    // While we were away, the user's own template was written over the injected one.
+    let lost = with(injected.clone(), "/spec/template", users["spec"]["template"].clone());
+    assert!(mount_at(&lost, "/data").is_none());
+
+    let next = with(lost.clone(), IMAGE, json!("example.org/unknown:2"));
+    let healed = update(&next, &lost, &catalog);
+    assert_eq!(mount_at(&healed, "/data"), mount_at(&injected, "/data"));
+
+    // An update in between, by which the record forgot the mount, makes no difference.
+    let forgot = with(lost.clone(), "/spec/replicas", json!(2));
+    let forgot = with(update(&forgot, &lost, &catalog), "/spec/template", users["spec"]["template"].clone());
+    let next = with(forgot.clone(), IMAGE, json!("example.org/unknown:3"));
+    assert_eq!(mount_at(&update(&next, &forgot, &catalog), "/data"), mount_at(&injected, "/data"));
+}

@@ -53,10 +53,12 @@ async fn a_workload_on_a_claim_of_ours_is_updated_by_the_webhook_that_must_not_b
 ) -> Result<()> {
     let object = Object::new(&cluster).await?;
     let namespace = &object.namespace;
-    let mut manifest = manifest(Kind::Deployment, "web");
-    object.expect(&manifest, &[WANTS], || Writer::Apply.begin(&cluster, namespace, &manifest)).await?;
-    manifest["spec"]["template"]["spec"]["containers"][0]["image"] = "example.invalid/web:2".into();
-    object.expect(&manifest, &[REQUIRES], || Writer::Apply.write(&cluster, namespace, &manifest)).await?;
+    for kind in BOTH {
+        let mut manifest = manifest(kind, "web");
+        object.expect(&manifest, &[WANTS], || Writer::Apply.begin(&cluster, namespace, &manifest)).await?;
+        manifest["spec"]["template"]["spec"]["containers"][0]["image"] = "example.invalid/web:2".into();
+        object.expect(&manifest, &[REQUIRES], || Writer::Apply.write(&cluster, namespace, &manifest)).await?;
+    }
     Ok(())
 }
 
