@@ -165,7 +165,13 @@ impl InjectionArgs {
         }
         source::block_on(async {
             let cluster = self.cluster.connect().await?;
-            let (catalog, _) = self.cluster.read_from(&cluster, namespace).await?;
+            let (catalog, unread) = self.cluster.read_from(&cluster, namespace).await?;
+            if unread.iter().any(|unread| unread.is_forbidden) {
+                style::warn(
+                    "the webhook sees what you may not: it may decide otherwise (a dump of the cluster by somebody who may, given \
+                     by --catalog, is exact)",
+                );
+            }
             let (options, _) = self.scope.live_options(&cluster, &catalog, namespace).await;
             Ok((catalog, options))
         })
