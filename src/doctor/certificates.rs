@@ -117,21 +117,12 @@ async fn served(
     way: &Value,
     trusted: Vec<CertificateDer<'static>>,
 ) -> Finding {
-    let service = (text(way, "/service/name"), text(way, "/service/namespace"));
-    let (host, port) = match host_of(text(way, "/url")) {
-        Some(host) => (host, port_of(text(way, "/url"))),
-        None if subject.cluster.is_inside => {
-            let port =
-                way.pointer("/service/port").and_then(Value::as_u64).and_then(|port| port.try_into().ok());
-            (format!("{}.{}.svc", service.0, service.1), port.unwrap_or(443))
-        }
-        None => {
-            let what = format!(
-                "{webhook}: what {}/{} serves: a Service can't be reached from outside the cluster; the dry runs below tell",
-                service.1, service.0
-            );
-            return Finding::skip(CHECK, what);
-        }
+    let Some((host, port)) = address(subject, way) else {
+        let service = format!("{}/{}", text(way, "/service/namespace"), text(way, "/service/name"));
+        let what = format!(
+            "{webhook}: what {service} serves: a Service can't be reached from outside the cluster; the dry runs below tell"
+        );
+        return Finding::skip(CHECK, what);
     };
     let place = format!("{host}:{port}");
     match timeout(PATIENCE, shake_hands(&host, port, trusted)).await {
@@ -155,6 +146,16 @@ async fn served(
             "see that the webhook runs there and that no firewall or NetworkPolicy is between",
         ),
     }
+}
+
+/// Where it is served, if that can be reached from here.
+fn address(subject: &Subject<'_>, way: &Value) -> Option<(String, u16)> {
+    if let Some(host) = host_of(text(way, "/url")) {
+        return Some((host, port_of(text(way, "/url"))));
+    }
+    let port = way.pointer("/service/port").and_then(Value::as_u64).and_then(|port| port.try_into().ok());
+    let host = format!("{}.{}.svc", text(way, "/service/name"), text(way, "/service/namespace"));
+    subject.cluster.is_inside.then(|| (host, port.unwrap_or(443)))
 }
 
 fn port_of(url: &str) -> u16 {

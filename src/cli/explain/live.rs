@@ -180,22 +180,21 @@ fn next(
     };
     let mut text = decisions(&changed, namespace, catalog, &verdict, &head);
     if is_accepted(&verdict) {
-        let after = inject::patched(&changed, &verdict.patch)?;
-        let parts = [
-            difference(&changed, &after, "would be added"),
-            difference(&after, &changed, "would be taken out"),
-        ];
-        let parts: String = parts.into_iter().flatten().collect();
-        text += match parts.is_empty() {
-            true => "\n  nothing would change in it\n",
-            false => &parts,
-        };
+        text += &changes(&changed, &inject::patched(&changed, &verdict.patch)?);
     }
     if unread.iter().any(|unread| unread.is_forbidden) {
         text += "\n  You may not see all that the webhook sees (the warnings name what): offers may be missing here, and the \
                  webhook\n  may decide otherwise.\n";
     }
     Ok(text)
+}
+
+/// What a patch adds to an object and takes out of it.
+fn changes(before: &Value, after: &Value) -> String {
+    let parts =
+        [difference(before, after, "would be added"), difference(after, before, "would be taken out")];
+    let parts: String = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "\n  nothing would change in it\n".to_owned() } else { parts }
 }
 
 /// Whether there may be offers of this intent that the person can't see.

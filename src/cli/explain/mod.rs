@@ -144,7 +144,8 @@ fn heading(object: &Value, namespace: &str) -> String {
     style::paint(style::HEAD, &format!("{kind} {}/{name}", plain(namespace))) + "\n"
 }
 
-/// The profile, the containers, and each intent with its candidates; `headline` makes the first lines on an intent, whose names are at most so wide.
+/// The profile, the containers, and each intent with its candidates; `headline` makes the first lines on an intent, given
+/// how wide the widest is.
 fn decisions(
     object: &Value,
     namespace: &str,
