@@ -93,7 +93,7 @@ fn judge_crd(name: &str, loss: &str, look: &Look<Value>) -> Finding {
             Finding::warn(
                 check,
                 format!("{name} is not installed: {loss}"),
-                "install our CustomResourceDefinitions (they come with the chart)",
+                "apply them: `opportune crds | kubectl apply --server-side -f -` (the chart brings them, too)",
             )
         });
     };

@@ -88,7 +88,7 @@ async fn measure(cluster: &ControlPlane, client: &Client, count: usize) -> Resul
     let (listen, probes, url) = (webhook.to_string(), admin.to_string(), format!("https://{webhook}"));
     let arguments = ["serve", "--register", &url, "--listen", &listen, "--admin", &probes, "--settle", "0"];
     let begun = Instant::now();
-    let mut program = Program::against(cluster, &cluster.kubeconfig(), &arguments)
+    let mut program = Program::against(cluster, &cluster.kubeconfig(), arguments)
         .start_ready(admin, Duration::from_secs(60))?;
     let ready = begun.elapsed();
     let memory = program.rss_kib()? / 1024;
