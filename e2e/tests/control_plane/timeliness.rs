@@ -8,7 +8,7 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, Client, api::PostParams};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(1);
@@ -113,8 +113,26 @@ impl Watcher {
     }
 }
 
+async fn what_a_recipe_reads_of_a_config_map_completes_an_offer(cluster: Cluster) -> Result<()> {
+    webhook::shared(&cluster).await?;
+    let watcher = Watcher::new(&cluster).await?;
+    let namespace: &str = &watcher.namespace;
+    cluster.kubectl(&["-n", namespace, "create", "cm", "openldap-env", "--from-literal=LDAP_ROOT=dc=cm,dc=org"])?;
+    // As the chart helm-openldap makes it; its base DN stands in the ConfigMap alone.
+    cluster.apply(
+        &json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "openldap", "namespace": namespace,
+            "labels": {"app.kubernetes.io/component": "openldap", "chart": "openldap-stack-ha-4.3.3", "heritage": "Helm"}},
+            "spec": {"ports": [{"name": "ldap-port", "port": 389}, {"name": "ssl-ldap-port", "port": 636}]}})
+        .to_string(),
+    )?;
+    let offer = format!("{namespace}/openldap");
+    let manifest = wishing(Kind::Deployment, "web", &[("wants", "ldap"), ("use.ldap", &offer)]);
+    watcher.within_a_second("a recognised Service", &manifest, &format!("ldap={offer}")).await
+}
+
 trials![
     exclusive a_service_is_used_and_forgotten_within_a_second,
     exclusive a_storage_class_is_used_and_forgotten_within_a_second,
     exclusive a_namespaces_labels_count_within_a_second,
+    exclusive what_a_recipe_reads_of_a_config_map_completes_an_offer,
 ];
