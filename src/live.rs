@@ -15,12 +15,17 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
-use opportune_core::discover::Catalog;
+use opportune_core::{
+    admit::{Options, Selection},
+    discover::Catalog,
+};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 /// How long the end of the process waits for the Lease to be released.
 const RELEASE: Duration = Duration::from_secs(5);
+/// How long the API server may take for each thing that has to be there before we serve.
+const START: Duration = Duration::from_secs(15);
 
 /// What one process is to do.
 #[derive(Debug, Clone)]
@@ -67,6 +72,9 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
+    /// The API server did not answer.
+    #[error("{0}: the API server did not answer in 15 s")]
+    Slow(&'static str),
     /// A task that should run as long as the process ended.
     #[error("{0} ended unexpectedly")]
     Ended(&'static str),
@@ -85,30 +93,33 @@ where
     A: Future<Output = ()>,
 {
     if !cluster.is_inside {
-        ensure_namespace(&cluster.client, &plan.namespace).await?;
+        in_time("our namespace", ensure_namespace(&cluster.client, &plan.namespace)).await?;
     }
-    let (stop, stopped) = watch::channel(false);
-    let shutdown = async {
+    let stop = Arc::new(watch::Sender::new(false));
+    let told = Arc::clone(&stop);
+    let shutdown = async move {
         let abort = shutdown.await;
-        stop.send_replace(true);
+        told.send_replace(true);
         abort
     };
     let Plan { namespace, webhook, controller, admin, registration, folders } = plan;
     let Some(config) = webhook else {
-        return control_only(cluster.client, &namespace, controller, admin, shutdown, stopped).await;
+        return control_only(cluster.client, &namespace, controller, admin, shutdown, stop).await;
     };
     let inventory = folders.inventory()?;
     let (catalog, pulses) = (Shared::<Catalog>::default(), Pulses::of_all());
-    let config = Config { pulses: pulses.clone(), ..config };
+    let options = Options { selection: Selection::Caller, ..config.options };
+    let config = Config { pulses: pulses.clone(), options, ..config };
     let server = Server::bind(config, Arc::clone(&catalog)).await?;
     // Not before the port is ours: who registers, answers.
     if let Some(registration) = &registration {
-        registration.apply(&cluster.client, server.ca_pem()).await?;
+        let applied = async { Ok(registration.apply(&cluster.client, server.ca_pem()).await?) };
+        in_time("the webhook configurations", applied).await?;
     }
     let (readiness, options) = (server.readiness(), server.options());
     let looked_up = readiness.register("lease looked up");
     let presence = Presence::new(cluster.client.clone(), &namespace, Arc::clone(&options), looked_up);
-    let mut election = Election::join(&cluster.client, &namespace, controller, &readiness, stopped);
+    let mut election = Election::join(&cluster.client, &namespace, controller, &readiness, stop);
     let client = cluster.client.clone();
     let feed = Feed::new(client, inventory, catalog, options, &readiness, pulses);
     let result = tokio::select! {
@@ -130,7 +141,7 @@ async fn control_only<A: Future<Output = ()>>(
     controller: Option<Leadership>,
     admin: SocketAddr,
     shutdown: impl Future<Output = A>,
-    stopped: watch::Receiver<bool>,
+    stop: Arc<watch::Sender<bool>>,
 ) -> Result<(), Error> {
     let readiness = Readiness::default();
     let metrics = Arc::new(Metrics::new().map_err(crate::serve::Error::Metrics)?);
@@ -139,7 +150,7 @@ async fn control_only<A: Future<Output = ()>>(
     let state = Admin { metrics, readiness: readiness.clone(), catalog, certificates: None, pulses };
     let port = AdminPort::bind(admin, state).await?;
     tracing::info!(admin = %port.address(), "no webhook here");
-    let mut election = Election::join(&client, namespace, controller, &readiness, stopped);
+    let mut election = Election::join(&client, namespace, controller, &readiness, stop);
     let result = tokio::select! {
         abort = shutdown => {
             readiness.drain();
@@ -156,7 +167,7 @@ async fn control_only<A: Future<Output = ()>>(
 /// The part that this process takes in the election, in a task of its own; none where it is no controller.
 struct Election {
     task: Option<JoinHandle<()>>,
-    stopped: watch::Receiver<bool>,
+    stop: Arc<watch::Sender<bool>>,
 }
 
 // === impl Election ===
@@ -167,16 +178,16 @@ impl Election {
         namespace: &str,
         controller: Option<Leadership>,
         readiness: &Readiness,
-        stopped: watch::Receiver<bool>,
+        stop: Arc<watch::Sender<bool>>,
     ) -> Self {
         let task = controller.map(|leadership| {
             let joined = readiness.register("election joined");
             let candidate = Candidate::new(client.clone(), namespace, identity(), Times::default(), joined);
             let (client, namespace) = (client.clone(), namespace.to_owned());
             let lead = move || leadership.lead(client.clone(), namespace.clone());
-            tokio::spawn(candidate.run(lead, stopped.clone()))
+            tokio::spawn(candidate.run(lead, stop.subscribe()))
         });
-        Self { task, stopped }
+        Self { task, stop }
     }
 
     /// Ends when the task ended though nobody told it to.
@@ -185,15 +196,16 @@ impl Election {
             // Ended or panicked: nobody runs for the Lease any more.
             let _ = task.await;
             self.task = None;
-            if !*self.stopped.borrow() {
+            if !*self.stop.borrow() {
                 return;
             }
         }
         std::future::pending().await
     }
 
-    /// Waits until the Lease is released.
+    /// Stops, and waits until the Lease is released.
     async fn end(self) {
+        self.stop.send_replace(true);
         let Some(task) = self.task else { return };
         if timeout(RELEASE, task).await.is_err() {
             tracing::warn!("the lease was not released in time: another replica will wait for it");
@@ -210,6 +222,11 @@ impl Leadership {
             None => std::future::pending().await,
         }
     }
+}
+
+/// What has to be done before anything is served must not wait for ever.
+async fn in_time(what: &'static str, work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    timeout(START, work).await.unwrap_or(Err(Error::Slow(what)))
 }
 
 /// Outside a cluster nobody else makes our namespace.

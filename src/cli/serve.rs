@@ -156,6 +156,11 @@ fn failed(error: impl std::error::Error) -> Failure {
 
 impl ServeArgs {
     fn plan(&self, cluster: &Cluster) -> Result<Plan, Failure> {
+        if self.register.is_some() && !self.roles.contains(&RoleArg::Webhook) {
+            return Err(Failure::Usage(
+                "--register needs the role webhook: it points at this process".into(),
+            ));
+        }
         let default = if cluster.is_inside { &cluster.namespace } else { NAMESPACE };
         let namespace = self.namespace.clone().unwrap_or_else(|| default.to_owned());
         let lifetimes = Lifetimes::new(self.ca_lifetime, self.certificate_lifetime).map_err(failed)?;

@@ -66,6 +66,8 @@ impl Cluster {
                 Config::from_kubeconfig(&options).await.map_err(Error::Kubeconfig)?
             }
         };
+        // Whoever asks has a back-off and a time limit of its own, which retries underneath would defeat.
+        config.default_retry = false;
         config.headers.push((USER_AGENT, HeaderValue::from_static(PRODUCT)));
         // Only a pod's ServiceAccount comes from a file that is read again.
         let is_inside = config.root_cert_file.is_some();

@@ -34,6 +34,8 @@ pub struct Times {
     pub deadline: Duration,
     /// How often the leader renews, and the others look.
     pub retry: Duration,
+    /// How long one answer of the API server may take: several tries fit into `deadline`.
+    pub answer: Duration,
 }
 
 /// A process that wants to lead.
@@ -55,6 +57,9 @@ pub enum Error {
     /// It did not answer in time.
     #[error("lease {LEASE}: no answer in time")]
     Slow,
+    /// Somebody, perhaps an earlier try of ours, wrote it in between.
+    #[error("lease {LEASE}: it was written in between")]
+    Conflict,
 }
 
 // === impl Times ===
@@ -65,6 +70,7 @@ impl Default for Times {
             lease: Duration::from_secs(15),
             deadline: Duration::from_secs(10),
             retry: Duration::from_secs(2),
+            answer: Duration::from_secs(3),
         }
     }
 }
@@ -100,7 +106,9 @@ impl Candidate {
         mut stop: watch::Receiver<bool>,
     ) {
         let mut is_failing = false;
-        while !*stop.borrow() {
+        // Where nobody can tell us to stop any more, this is the end, too.
+        while !*stop.borrow() && stop.has_changed().is_ok() {
+            let began = Instant::now();
             let taken = self.take().await;
             if taken.is_ok() {
                 self.looked_up.set(true);
@@ -110,12 +118,12 @@ impl Candidate {
                     is_failing = false;
                     tracing::info!(identity = self.identity, "leading");
                     tokio::select! {
-                        () = self.keep() => tracing::warn!("the lease is lost: leading no more"),
+                        () = self.keep(began) => tracing::warn!("the lease is lost: leading no more"),
                         () = lead() => tracing::error!("the leader's work ended"),
                         () = stopped(&mut stop) => {}
                     }
                 }
-                Ok(false) => is_failing = false,
+                Ok(false) | Err(Error::Conflict) => is_failing = false,
                 Err(error) if is_failing => tracing::debug!(%error, "still no lease"),
                 Err(error) => {
                     is_failing = true;
@@ -130,14 +138,15 @@ impl Candidate {
         self.release().await;
     }
 
-    /// Renews until the Lease is lost.
-    async fn keep(&mut self) {
-        let mut renewed = Instant::now();
+    /// Renews until the Lease is lost. What counts is when a renewal began: others count from when it was written.
+    async fn keep(&mut self, taken: Instant) {
+        let mut renewed = taken;
         while renewed.elapsed() < self.times.deadline {
             sleep(self.times.retry).await;
             let left = self.times.deadline.saturating_sub(renewed.elapsed());
+            let began = Instant::now();
             match timeout(left, self.take()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+                Ok(Ok(true)) => renewed = began,
                 Ok(Ok(false)) => return,
                 Ok(Err(error)) => tracing::debug!(%error, "the lease was not renewed"),
                 Err(_) => return,
@@ -172,7 +181,7 @@ impl Candidate {
                 self.observe(&lease);
                 Ok(true)
             }
-            Err(Error::Api(error)) if is_conflict(&error) => Ok(false),
+            Err(Error::Api(error)) if is_conflict(&error) => Err(Error::Conflict),
             Err(error) => Err(error),
         }
     }
@@ -231,7 +240,7 @@ impl Candidate {
     }
 
     async fn answered<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-        let answer = timeout(self.times.deadline, request).await.map_err(|_| Error::Slow)?;
+        let answer = timeout(self.times.answer, request).await.map_err(|_| Error::Slow)?;
         answer.map_err(|error| Error::Api(Box::new(error)))
     }
 }

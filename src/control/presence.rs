@@ -13,6 +13,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 /// How long after the last sign of life delivery is taken as given.
 const ALIVE: Duration = Duration::from_secs(60);
+/// How long a look at the Lease may take.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// When the Lease was last seen to change. Pure: the time is an argument.
 #[derive(Debug, Default)]
@@ -61,23 +63,26 @@ impl Presence {
     /// Looks as long as the process lives.
     pub async fn watch(mut self) {
         // As often as it is renewed.
-        let every = Times::default().retry;
-        let mut ticks = interval(every);
+        let mut ticks = interval(Times::default().retry);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_failing = false;
         loop {
             ticks.tick().await;
-            match timeout(every, self.leases.get_opt(LEASE)).await {
+            match timeout(ANSWER, self.leases.get_opt(LEASE)).await {
                 Ok(Ok(lease)) => {
                     is_failing = false;
                     self.clock.observe(lease.and_then(|lease| lease.spec).as_ref(), Instant::now());
                     self.looked_up.set(true);
                 }
-                Ok(Err(error)) if !is_failing => {
+                Ok(Err(_)) | Err(_) if is_failing => {}
+                Ok(Err(error)) => {
                     is_failing = true;
                     tracing::warn!(%error, "lease {LEASE} can't be looked up");
                 }
-                Ok(Err(_)) | Err(_) => {}
+                Err(_) => {
+                    is_failing = true;
+                    tracing::warn!("lease {LEASE} can't be looked up: no answer in {} s", ANSWER.as_secs());
+                }
             }
             self.tell(self.clock.state(Instant::now()));
         }

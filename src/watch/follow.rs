@@ -26,6 +26,11 @@ const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 10);
 const SOON: Duration = Duration::from_secs(1);
 /// How long to wait for a resource whose CRD is not installed.
 const UNKNOWN: Duration = Duration::from_secs(15);
+/// So many times in a row a resource of ours, which was there, has to be not found before it counts as gone: a proxy that does
+/// not know its way for a moment answers the same.
+const GONE: u32 = 3;
+/// How long the API server may take to tell everything at first.
+const BEGINNING: u32 = 600;
 
 /// Between attempts: few seconds at most, or an API server that comes back would be followed again late.
 const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
@@ -43,6 +48,10 @@ pub(super) struct Follower {
     beginning: Beginning,
     /// From where the watch goes on; `None`: from the beginning.
     version: Option<String>,
+    /// Whether everything was told once.
+    is_listed: bool,
+    /// How many times in a row it was not found.
+    not_found: u32,
 }
 
 /// How the API server tells everything at first.
@@ -63,7 +72,16 @@ impl Follower {
         changes: mpsc::Sender<Change>,
         pulse: Pulse,
     ) -> Self {
-        Self { resource, client, changes, pulse, beginning: Beginning::Streamed, version: None }
+        Self {
+            resource,
+            client,
+            changes,
+            pulse,
+            beginning: Beginning::Streamed,
+            version: None,
+            is_listed: false,
+            not_found: 0,
+        }
     }
 
     /// Tells all changes; ends only when nobody listens any more.
@@ -75,20 +93,27 @@ impl Follower {
                 None => self.begin().await,
                 Some(from) => self.resume(&from).await,
             };
+            if !result.as_ref().is_err_and(Error::is_not_found) {
+                self.not_found = 0;
+            }
             match result {
                 Ok(()) if begun.elapsed() > SOON => {
+                    self.pulse.alive();
                     pauses = PAUSES.build();
                     continue;
                 }
-                Ok(()) => {}
+                Ok(()) => self.pulse.failed(&self.broken_off("the watch ended at once")),
                 Err(error) if self.beginning == Beginning::Streamed && error.is_not_streamed() => {
                     self.beginning = Beginning::Listed;
                     continue;
                 }
-                Err(error) if error.is_unknown_resource() => {
-                    self.pulse.unknown();
-                    self.version = None;
-                    self.listed(HashSet::new()).await;
+                Err(error) if error.is_not_found() && self.resource.is_ours() => {
+                    self.not_found += 1;
+                    if !self.is_listed || self.not_found >= GONE {
+                        self.pulse.unknown();
+                        self.version = None;
+                        self.listed(HashSet::new()).await;
+                    }
                     sleep(UNKNOWN).await;
                     continue;
                 }
@@ -105,7 +130,7 @@ impl Follower {
 
     async fn begin(&mut self) -> Result<(), Error> {
         if self.beginning == Beginning::Streamed {
-            return self.watch(&WatchParams::default().initial_events().timeout(WATCH), None).await;
+            return self.watch(&WatchParams::default().initial_events().timeout(BEGINNING), None).await;
         }
         let mut present = HashSet::new();
         let mut pages = self.resource.pages(&self.client, None);
@@ -116,7 +141,9 @@ impl Follower {
             }
         }
         self.listed(present).await;
-        self.resume(&pages.version().unwrap_or_default()).await
+        let version = pages.version().unwrap_or_default();
+        self.version = Some(version.clone());
+        self.resume(&version).await
     }
 
     async fn resume(&mut self, from: &str) -> Result<(), Error> {
@@ -126,15 +153,15 @@ impl Follower {
     /// Watches until the API server ends the watch, which is no error.
     async fn watch(&mut self, params: &WatchParams, from: Option<&str>) -> Result<(), Error> {
         let mut present = from.is_none().then(HashSet::new);
-        // Version 0 is whatever the API server has in memory.
-        let request = self.resource.request(None).watch(params, from.unwrap_or("0"));
+        // No version asks for the state of now; whatever an API server has in memory may be older than what we know.
+        let request = self.resource.request(None).watch(params, from.unwrap_or_default());
         let request = request.map_err(|error| self.resource.broken(error))?;
         let opened = timeout(SILENCE, self.client.request_events::<Value>(request)).await;
         let opened = opened.map_err(|_| self.silent())?.map_err(|error| self.resource.failed(error))?;
         let mut events = std::pin::pin!(opened);
         if from.is_some() {
             self.version = from.map(str::to_owned);
-            self.pulse.alive();
+            self.pulse.opened();
         }
         while let Some(event) = timeout(SILENCE, events.next()).await.map_err(|_| self.silent())? {
             match event {
@@ -160,7 +187,13 @@ impl Follower {
                 Err(error) => return Err(self.resource.failed(error)),
             }
         }
-        Ok(())
+        match present {
+            None => Ok(()),
+            Some(_) => {
+                self.beginning = Beginning::Listed;
+                Err(self.broken_off("the watch ended before everything was told"))
+            }
+        }
     }
 
     async fn told(
@@ -179,7 +212,8 @@ impl Follower {
         self.tell(change(object)).await;
     }
 
-    async fn listed(&self, present: HashSet<NamespacedName>) {
+    async fn listed(&mut self, present: HashSet<NamespacedName>) {
+        self.is_listed = true;
         self.tell(Change::Listed { resource: self.resource, present }).await;
     }
 
@@ -189,8 +223,11 @@ impl Follower {
     }
 
     fn silent(&self) -> Error {
-        let reason = format!("nothing was heard for {} s", SILENCE.as_secs());
-        Error::Ended { resource: self.resource.name, reason, code: None }
+        self.broken_off(&format!("nothing was heard for {} s", SILENCE.as_secs()))
+    }
+
+    fn broken_off(&self, reason: &str) -> Error {
+        Error::Ended { resource: self.resource.name, reason: reason.to_owned(), code: None }
     }
 
     fn ended(&self, status: &Status) -> Error {

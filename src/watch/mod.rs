@@ -56,8 +56,8 @@ pub enum Error {
 // === impl Error ===
 
 impl Error {
-    /// The API server does not know this resource: its CRD is not installed.
-    fn is_unknown_resource(&self) -> bool {
+    /// Nothing is found at this resource's address: where it is one of ours, its CRD is not installed.
+    fn is_not_found(&self) -> bool {
         self.code() == Some(404)
     }
 

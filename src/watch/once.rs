@@ -1,8 +1,9 @@
 //! The cluster as it is at one moment, for commands: with the rights of the person who asks, which may be few.
-use super::{Change, Error, RESOURCES, Resource, config_maps};
+use super::{Change, Error, RESOURCES, Resource, config_maps, resource::ANSWER};
 use kube::Client;
 use opportune_core::discover::{Catalog, Inventory};
 use serde_json::Value;
+use tokio::time::timeout;
 
 /// Which part of the cluster a person may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +75,7 @@ async fn read_resource(
     let (name, kind) = (resource.name, resource.kind);
     let unread =
         |is_partly_read, reason| Some(Unread { resource: name, kind, is_forbidden, is_partly_read, reason });
-    if error.is_unknown_resource() {
+    if error.is_not_found() && resource.is_ours() {
         return Ok(unread(false, "its CRD is not installed"));
     }
     if !is_forbidden {
@@ -120,12 +121,12 @@ async fn read_namespace(
 ) -> bool {
     let request = kube::core::Request::new("/api/v1/namespaces").get(namespace, &Default::default());
     let Ok(request) = request else { return false };
-    match client.request::<Value>(request).await {
-        Ok(object) => {
+    match timeout(ANSWER, client.request::<Value>(request)).await {
+        Ok(Ok(object)) => {
             take(inventory, &object, left_out);
             true
         }
-        Err(_) => false,
+        Ok(Err(_)) | Err(_) => false,
     }
 }
 

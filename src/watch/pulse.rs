@@ -21,6 +21,8 @@ pub(super) struct Pulse {
 struct Beat {
     heard: Option<SystemTime>,
     failing_since: Option<Instant>,
+    /// The last failure was a watch that opened and told nothing: that another one opens says nothing.
+    is_mute: bool,
     is_unknown: bool,
 }
 
@@ -55,10 +57,19 @@ impl Pulse {
         self.resource
     }
 
-    /// The watch was heard of.
+    /// The watch told something, or was ended in order.
     pub(super) fn alive(&self) {
-        self.beat().is_unknown = false;
+        let mut beat = self.beat();
+        (beat.is_unknown, beat.is_mute) = (false, false);
+        drop(beat);
         self.heard();
+    }
+
+    /// The watch was taken up again; it has to tell something first where the last one did not.
+    pub(super) fn opened(&self) {
+        if !self.beat().is_mute {
+            self.alive();
+        }
     }
 
     fn heard(&self) {
@@ -83,6 +94,7 @@ impl Pulse {
     /// The watch could not be had, or broke.
     pub(super) fn failed(&self, error: &Error) {
         let mut beat = self.beat();
+        beat.is_mute = matches!(error, Error::Ended { code: None, .. });
         if beat.failing_since.is_none() {
             beat.failing_since = Some(Instant::now());
             let what = if error.is_forbidden() { "no right to list and watch" } else { "can't watch" };

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 /// Objects of one listing at a time: a bound on memory while a cluster is read.
 const PAGE: u32 = 250;
 /// How long one page may take.
-const ANSWER: Duration = Duration::from_secs(30);
+pub(super) const ANSWER: Duration = Duration::from_secs(30);
 
 /// One resource that offers, or what decides over them, come from.
 #[derive(Debug, PartialEq, Eq)]
@@ -106,6 +106,11 @@ impl Pages {
 // === impl Resource ===
 
 impl Resource {
+    /// Whether it is defined by a CRD of ours, which may not be installed.
+    pub(super) fn is_ours(&self) -> bool {
+        self.api_version == keys::API_VERSION
+    }
+
     /// Requests for all objects, or those of one namespace.
     pub(super) fn request(&self, namespace: Option<&str>) -> Request {
         let root = if self.api_version.contains('/') { "apis" } else { "api" };

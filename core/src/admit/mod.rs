@@ -35,6 +35,19 @@ pub struct Options {
     pub delivery: DeliveryState,
     /// Whether the cluster was read.
     pub catalog: CatalogState,
+    /// Who knows where injection is on.
+    pub selection: Selection,
+}
+
+/// Who knows, of a namespace that is not excluded, whether injection is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Selection {
+    /// The catalog does: the Namespace's label and the mode decide.
+    #[default]
+    Catalog,
+    /// Who calls does: an API server calls a webhook for the namespaces that it selects, and knows a new label before a watch
+    /// tells of it.
+    Caller,
 }
 
 /// Whether the catalog tells what the cluster holds.
@@ -138,6 +151,9 @@ impl Options {
             || self.excluded_namespaces.iter().any(|excluded| excluded == namespace)
         {
             return Some("this namespace is excluded");
+        }
+        if self.selection == Selection::Caller {
+            return None;
         }
         match (catalog.namespace_label(namespace), self.mode) {
             (NamespaceLabel::Unknown | NamespaceLabel::Enabled, _)

@@ -160,7 +160,13 @@ impl Inventory {
                 if let Some(services) = self.services.get_mut(space) {
                     services.remove(name);
                 }
-                self.sought.remove(&(space.to_owned(), name.clone()));
+                let sought = self.sought.remove(&(space.to_owned(), name.clone()));
+                if let Some((_, config_map)) =
+                    sought.filter(|place| !self.sought.values().any(|p| p == place))
+                    && let Some(known) = self.config_maps.get_mut(space)
+                {
+                    known.remove(&config_map);
+                }
                 self.drop_offers(&("Service", Some(space.to_owned()), name.clone()));
             }
             "Namespace" => self.is_changed |= self.namespaces.remove(name).is_some(),

@@ -2,7 +2,7 @@
 use std::collections::HashSet;
 
 use opportune_core::{
-    admit::{AdmissionResult, CatalogState, Options, Request, admit},
+    admit::{AdmissionResult, CatalogState, Options, Request, Selection, admit},
     discover::{Catalog, Inventory},
 };
 use rstest::rstest;
@@ -140,4 +140,17 @@ fn what_makes_no_difference_makes_no_new_catalog() {
         inventory.remove(&object).unwrap();
         assert!(inventory.changed().is_some(), "{object}");
     }
+}
+
+#[test]
+fn an_api_server_that_calls_knows_a_label_before_the_catalog_does() {
+    let catalog = World::empty().and(namespace("blog", "", "")).catalog();
+    let object = asking(deployment("example.org/unknown:1"), &[("requires", "ldap")]);
+    let request = Request { namespace: "blog", object: &object, old: None };
+    let result = |options: &Options| admit(&request, &catalog, options).result;
+    assert_eq!(result(&Options::default()), AdmissionResult::Ignored);
+    let called = Options { selection: Selection::Caller, ..Options::default() };
+    assert!(matches!(result(&called), AdmissionResult::Denied(_)), "{:?}", result(&called));
+    let excluded = Options { excluded_namespaces: vec!["blog".to_owned()], ..called };
+    assert_eq!(result(&excluded), AdmissionResult::Ignored);
 }
