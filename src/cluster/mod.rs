@@ -27,14 +27,19 @@ pub const POLICIES_CONFIGURATION: &str = "opportune-policies";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Neither a kubeconfig nor a pod's ServiceAccount.
-    #[error("no cluster to talk to: {0}")]
-    NoCluster(#[source] InferConfigError),
+    #[error("no cluster to talk to: this is no pod of one, and {}", kubeconfig(.0))]
+    NoCluster(InferConfigError),
     /// The kubeconfig can't be used, or does not have the context.
     #[error("the kubeconfig can't be used: {0}")]
     Kubeconfig(#[source] KubeconfigError),
     /// The client can't be made, mostly because of a certificate or key.
     #[error("can't talk to the cluster: {0}")]
     Client(#[source] Box<kube::Error>),
+}
+
+/// What is wrong with the kubeconfig: in nearly all cases what a person wants to know.
+fn kubeconfig(error: &InferConfigError) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// One cluster, and where in it we are.

@@ -8,6 +8,7 @@
 )]
 mod cli;
 mod crds;
+mod knowledge;
 mod lifecycle;
 mod reviews;
 mod router;
