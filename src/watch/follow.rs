@@ -130,7 +130,9 @@ impl Follower {
 
     async fn begin(&mut self) -> Result<(), Error> {
         if self.beginning == Beginning::Streamed {
-            return self.watch(&WatchParams::default().initial_events().timeout(BEGINNING), None).await;
+            self.watch(&WatchParams::default().initial_events().timeout(BEGINNING), None).await?;
+            let version = self.version.clone().unwrap_or_default();
+            return self.resume(&version).await;
         }
         let mut present = HashSet::new();
         let mut pages = self.resource.pages(&self.client, None);
@@ -150,7 +152,7 @@ impl Follower {
         self.watch(&WatchParams::default().timeout(WATCH), Some(from)).await
     }
 
-    /// Watches until the API server ends the watch, which is no error.
+    /// Watches until the API server ends the watch, which is no error; without `from`, until everything was told.
     async fn watch(&mut self, params: &WatchParams, from: Option<&str>) -> Result<(), Error> {
         let mut present = from.is_none().then(HashSet::new);
         // No version asks for the state of now; whatever an API server has in memory may be older than what we know.
@@ -171,13 +173,16 @@ impl Follower {
                 Ok(WatchEvent::Deleted(object)) => self.told(object, Change::Removed, &mut present).await,
                 Ok(WatchEvent::Bookmark(bookmark)) => {
                     let is_end = bookmark.metadata.annotations.contains_key("k8s.io/initial-events-end");
-                    if is_end && let Some(present) = present.take() {
-                        self.listed(present).await;
-                    }
-                    if present.is_none() {
-                        self.version = Some(bookmark.metadata.resource_version);
-                    }
                     self.pulse.alive();
+                    match present.take() {
+                        None => self.version = Some(bookmark.metadata.resource_version),
+                        Some(present) if is_end => {
+                            self.version = Some(bookmark.metadata.resource_version);
+                            self.listed(present).await;
+                            return Ok(());
+                        }
+                        unfinished => present = unfinished,
+                    }
                 }
                 Ok(WatchEvent::Error(status)) => return Err(self.ended(&status)),
                 // One line that is no event: that object stays as it was known, the watch goes on.
