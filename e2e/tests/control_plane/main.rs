@@ -25,7 +25,7 @@ use trial::{Run, themes};
 
 themes![
     away, callers, calls, doctor, explain, gitops, install, life, merges, modes, objects, others, programs,
-    resources, rotation, timeliness, undo, users, writers,
+    quiet, resources, rotation, timeliness, undo, users, writers,
 ];
 
 /// Files of this folder that hold no trials.
