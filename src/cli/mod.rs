@@ -188,9 +188,7 @@ impl ScopeArgs {
         };
         Options { mode, excluded_namespaces: self.exclude_namespaces.clone(), ..Options::default() }
     }
-}
 
-impl ScopeArgs {
     /// What the live cluster's webhook configuration says, but for what was typed; and what came of reading it.
     async fn live_options(
         &self,

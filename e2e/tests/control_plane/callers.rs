@@ -1,11 +1,9 @@
 //! Who may call the webhook: with `--client-ca`, the API server's client certificate alone.
-use crate::trial::trials;
+use crate::{trial::trials, webhook};
 use anyhow::{Context, Result, ensure};
-use opportune_e2e::{ControlPlane, Options, Program, free_address};
+use opportune_e2e::{ControlPlane, Options, free_address};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
-
-const SOON: Duration = Duration::from_secs(30);
+use std::{fs, net::SocketAddr, path::Path};
 
 const WORKLOAD: &str = r#"
 apiVersion: v1
@@ -64,15 +62,8 @@ async fn status_of_a_call(with_certificate: bool) -> Result<String> {
     let flag = format!("--admission-control-config-file={}", folder.path().join("admission.yaml").display());
     let api_server_flags = if with_certificate { vec![flag] } else { Vec::new() };
     let cluster = ControlPlane::start(Options { api_server_flags })?;
-    let arguments = [
-        "serve".to_owned(),
-        format!("--register=https://{listen}"),
-        format!("--listen={listen}"),
-        format!("--admin={admin}"),
-        format!("--client-ca={}", folder.path().join("ca.crt").display()),
-        "--settle=0".to_owned(),
-    ];
-    let program = Program::against(&cluster, &cluster.kubeconfig(), arguments).start_ready(admin, SOON)?;
+    let client_ca = format!("--client-ca={}", folder.path().join("ca.crt").display());
+    let program = webhook::serve(&cluster, listen, admin, &[&client_ca])?;
     cluster.apply(WORKLOAD)?;
     let path = r"jsonpath={.metadata.annotations.opportune\.libre\.sh/status}";
     let status = cluster.kubectl(&["get", "deployment", "app", "-n", "blog", "-o", path]);

@@ -1,10 +1,9 @@
 //! A cluster in which nothing happens: its watches live, and say so.
-use crate::trial::trials;
+use crate::{trial::trials, webhook};
 use anyhow::{Result, ensure};
-use opportune_e2e::{ControlPlane, Options, Program, free_address};
+use opportune_e2e::{ControlPlane, Options, free_address};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const SOON: Duration = Duration::from_secs(30);
 /// Longer than any watch lasts, so that each is taken up again.
 const SPAN: Duration = Duration::from_secs(75);
 /// The longest time without a sign of life.
@@ -13,14 +12,7 @@ const QUIET: f64 = 60.0;
 async fn a_quiet_cluster_keeps_its_replica_ready_and_its_watches_heard_of() -> Result<()> {
     let plane = ControlPlane::start(Options::default())?;
     let (listen, admin) = (free_address()?, free_address()?);
-    let arguments = [
-        "serve".to_owned(),
-        format!("--register=https://{listen}"),
-        format!("--listen={listen}"),
-        format!("--admin={admin}"),
-        "--settle=0".to_owned(),
-    ];
-    let program = Program::against(&plane, &plane.kubeconfig(), arguments).start_ready(admin, SOON)?;
+    let program = webhook::serve(&plane, listen, admin, &[])?;
     let begun = Instant::now();
     while begun.elapsed() < SPAN {
         let (status, conditions) = program.get(admin, "/readyz")?;

@@ -1,5 +1,5 @@
 //! Certificates that are replaced under load: nobody notices.
-use crate::trial::trials;
+use crate::{trial::trials, webhook};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, Client, api::PostParams};
@@ -12,7 +12,6 @@ use std::{
 };
 use tokio::{task::JoinSet, time::interval};
 
-const SOON: Duration = Duration::from_secs(30);
 const SPAN: Duration = Duration::from_secs(60);
 /// Creates a second.
 const RATE: u32 = 50;
@@ -85,17 +84,9 @@ async fn an_authority_and_two_certificates_are_replaced_under_load_and_no_worklo
     let cluster = ControlPlane::start(Options::default())?;
     cluster.apply(CLUSTER)?;
     let (listen, admin) = (free_address()?, free_address()?);
-    let arguments = [
-        "serve".to_owned(),
-        format!("--register=https://{listen}"),
-        format!("--listen={listen}"),
-        format!("--admin={admin}"),
-        "--settle=0".to_owned(),
-        // The authority is replaced after 40 s, a certificate after 10.
-        "--ca-lifetime=60s".to_owned(),
-        "--certificate-lifetime=15s".to_owned(),
-    ];
-    let program = Program::against(&cluster, &cluster.kubeconfig(), arguments).start_ready(admin, SOON)?;
+    // The authority is replaced after 40 s, a certificate after 10.
+    let lifetimes = ["--ca-lifetime=60s", "--certificate-lifetime=15s"];
+    let program = webhook::serve(&cluster, listen, admin, &lifetimes)?;
     let client = cluster.client().await?;
     let mut seen = Seen::default();
     let mut creates = JoinSet::new();

@@ -68,7 +68,13 @@ impl Webhook {
     }
 }
 
-fn serve(plane: &ControlPlane, listen: SocketAddr, admin: SocketAddr, options: &[&str]) -> Result<Program> {
+/// Starts the program and its webhook at these addresses, with these further options.
+pub fn serve(
+    plane: &ControlPlane,
+    listen: SocketAddr,
+    admin: SocketAddr,
+    options: &[&str],
+) -> Result<Program> {
     let arguments = [
         "serve",
         "--register",
