@@ -18,6 +18,8 @@ pub const FIELD_MANAGER: &str = "opportune";
 pub const CA_SECRET: &str = "opportune-ca";
 /// The Lease of the leader, in our own namespace.
 pub const LEASE: &str = "opportune";
+/// The ServiceAccount of the chart's controller, in our own namespace.
+pub const CONTROLLER_ACCOUNT: &str = "opportune-controller";
 /// The webhook configuration for annotated workloads.
 pub const CONFIGURATION: &str = "opportune";
 /// The webhook configuration for policies, written by the program alone.

@@ -6,10 +6,10 @@ use serde_json::Value;
 use super::{Finding, counted, list, text};
 use crate::{
     cluster::{
-        CONFIGURATION,
+        CONFIGURATION, CONTROLLER_ACCOUNT,
         look::{Kind, Look},
     },
-    register::{Reach, Registration},
+    register::{Reach, Registration, controller},
 };
 
 const CHECK: &str = "webhooks";
@@ -31,7 +31,10 @@ pub(super) fn judge(configuration: &Look<Value>, namespace: &str) -> Vec<Finding
             )
         })];
     };
-    let (protected, bare) = (expected(true), expected(false));
+    let ours = service_account(namespace);
+    // Another name is a finding of its own, below.
+    let named = controller(configuration).unwrap_or_else(|| ours.clone());
+    let (protected, bare) = (expected(true, &named), expected(false, &named));
     let is_bare =
         differences(configuration, &bare).is_empty() && !differences(configuration, &protected).is_empty();
     let mut findings = match is_bare {
@@ -45,16 +48,26 @@ pub(super) fn judge(configuration: &Look<Value>, namespace: &str) -> Vec<Finding
         findings.push(Finding::ok(CHECK, "both webhooks are as they should be"));
     }
     findings.push(judge_reach(configuration, namespace));
+    if named != ours && text(configuration, "/webhooks/0/clientConfig/url").is_empty() {
+        let what =
+            format!("{named:?} may change our own annotations of workloads, and our controller may not");
+        findings.push(Finding::fail(CHECK, what, AGAIN));
+    }
     findings
 }
 
+/// As whom the chart's controller talks to the API server.
+fn service_account(namespace: &str) -> String {
+    format!("system:serviceaccount:{namespace}:{CONTROLLER_ACCOUNT}")
+}
+
 /// The webhooks that come with the program.
-fn expected(protect_storage: bool) -> Vec<Value> {
+fn expected(protect_storage: bool, controller: &str) -> Vec<Value> {
     let url = "https://localhost".to_owned();
     let registration =
         Registration { url, mode: Mode::OptIn, excluded_namespaces: Vec::new(), protect_storage };
     // A test keeps this from failing.
-    registration.webhooks(None).unwrap_or_default()
+    registration.webhooks(None, controller).unwrap_or_default()
 }
 
 fn differences(configuration: &Value, expected: &[Value]) -> Vec<Finding> {
@@ -220,7 +233,7 @@ mod tests {
         let excluded_namespaces = vec!["ours".to_owned()];
         let url = "https://192.0.2.7".to_owned();
         let registration = Registration { url, mode: Mode::OptIn, excluded_namespaces, protect_storage };
-        let mut webhooks = registration.webhooks(None).unwrap();
+        let mut webhooks = registration.webhooks(None, "o'brien").unwrap();
         for webhook in &mut webhooks {
             webhook["objectSelector"] = json!({});
         }
@@ -234,8 +247,10 @@ mod tests {
     #[rstest]
     fn what_we_register_is_right_however_its_lines_are_folded(#[values(true, false)] protect_storage: bool) {
         let mut configuration = registered(protect_storage);
-        let folded = configuration["webhooks"][0]["matchConditions"][0]["expression"].as_str().unwrap();
-        configuration["webhooks"][0]["matchConditions"][0]["expression"] = folded.replace(' ', "\n  ").into();
+        for index in [0, 3] {
+            let expression = &mut configuration["webhooks"][0]["matchConditions"][index]["expression"];
+            *expression = expression.as_str().unwrap().replace(' ', "\n  ").into();
+        }
         let marks = marks(configuration);
         assert!(marks.iter().all(|(mark, _)| *mark == Mark::Ok), "{marks:?}");
         assert_eq!(marks[0].1.contains("not protected"), !protect_storage);
@@ -245,6 +260,7 @@ mod tests {
     #[case("/webhooks/0/failurePolicy", json!("Fail"), Mark::Fail, "failurePolicy")]
     #[case("/webhooks/1/matchConditions/2/expression", json!("true"), Mark::Fail, "matchConditions")]
     #[case("/webhooks/1/matchConditions", json!([]), Mark::Fail, "matchConditions")]
+    #[case("/webhooks/0/matchConditions/3/expression", json!("true"), Mark::Fail, "matchConditions")]
     #[case("/webhooks/0/timeoutSeconds", json!(30), Mark::Warn, "timeoutSeconds")]
     #[case("/webhooks/1/name", json!("other"), Mark::Fail, "requires.opportune.libre.sh is missing")]
     #[case("/webhooks/1/namespaceSelector", json!({}), Mark::Fail, "namespaceSelectors")]
@@ -259,6 +275,25 @@ mod tests {
         *configuration.pointer_mut(pointer).unwrap() = value;
         let marks = marks(configuration);
         assert!(marks.iter().any(|(m, what)| *m == mark && what.contains(says)), "{marks:?}");
+    }
+
+    #[test]
+    fn behind_a_service_the_controller_is_the_one_of_the_chart() {
+        let mut configuration = registered(true);
+        for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+            webhook["clientConfig"] = json!({"service": {"name": "opportune", "namespace": "ours"}});
+        }
+        let of_another = marks(configuration.clone());
+        assert!(
+            of_another.iter().any(|(mark, what)| *mark == Mark::Fail && what.contains("\"o'brien\"")),
+            "{of_another:?}"
+        );
+        let other = r"o\\U00000027brien";
+        let text = configuration.to_string();
+        assert!(text.contains(other), "{text}");
+        let configuration = text.replace(other, "system:serviceaccount:ours:opportune-controller");
+        let of_ours = marks(serde_json::from_str(&configuration).unwrap());
+        assert!(of_ours.iter().all(|(mark, _)| *mark == Mark::Ok), "{of_ours:?}");
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! The two webhook configurations, for running outside the cluster; inside it the chart makes the same ones, from the same
 //! file.
+mod controller;
 mod reach;
 
-pub use self::reach::{CONFIGURATIONS, Reach};
+pub use self::{
+    controller::controller,
+    reach::{CONFIGURATIONS, Reach},
+};
 
 use crate::cluster::{CONFIGURATION, POLICIES_CONFIGURATION};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -17,6 +21,8 @@ use serde_json::{Value, json};
 const WEBHOOKS: &str = include_str!("../../manifests/chart/files/webhooks.yaml");
 /// What the text above has in place of `true` or `false`.
 const PROTECT_STORAGE: &str = "PROTECT_STORAGE";
+/// What it has in place of the controller's name, as a text of CEL.
+const CONTROLLER: &str = "'CONTROLLER'";
 /// Not the manager that writes `caBundle`: what one of them leaves out stays the other's.
 const FIELD_MANAGER: &str = "opportune-register";
 
@@ -39,6 +45,14 @@ pub enum Error {
     /// The file that comes with the program is broken.
     #[error("the webhooks that come with the program can't be read: {0}")]
     Webhooks(String),
+    /// The API server does not say who we are.
+    #[error(
+        "can't ask the API server as whom we write (create selfsubjectreviews.authentication.k8s.io): {0}"
+    )]
+    Caller(#[source] Box<kube::Error>),
+    /// It says that we are nobody.
+    #[error("the API server gives us no user name: whose annotations are ours can't be registered")]
+    Nameless,
     /// The API server refused or did not answer.
     #[error("can't register the webhook configuration {name}: {source}")]
     Api {
@@ -54,7 +68,8 @@ pub enum Error {
 
 impl Registration {
     /// Writes both configurations. The webhooks of policies stay as they are, and so does a `caBundle` that somebody else
-    /// writes: `authority` (PEM) is there where nobody does, as for a self-signed certificate.
+    /// writes: `authority` (PEM) is there where nobody does, as for a self-signed certificate. The controller is whom the
+    /// client speaks for: outside the cluster, the webhook and the controller are one user.
     ///
     /// # Errors
     /// [`Error`] of the first that could not be written.
@@ -66,8 +81,9 @@ impl Registration {
         ));
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         let params = PatchParams::apply(FIELD_MANAGER).force();
+        let webhooks = self.webhooks(authority, &controller::own_name(client).await?)?;
         let configurations = [
-            (CONFIGURATION, configuration(CONFIGURATION, Some(self.webhooks(authority)?))),
+            (CONFIGURATION, configuration(CONFIGURATION, Some(webhooks))),
             (POLICIES_CONFIGURATION, configuration(POLICIES_CONFIGURATION, None)),
         ];
         for (name, configuration) in configurations {
@@ -78,12 +94,15 @@ impl Registration {
         Ok(())
     }
 
-    /// The webhooks of configuration `opportune`.
+    /// The webhooks of configuration `opportune`; `controller` is the user that may change our own annotations.
     ///
     /// # Errors
     /// [`Error::Webhooks`]; a test keeps this from happening.
-    pub fn webhooks(&self, authority: Option<&str>) -> Result<Vec<Value>, Error> {
-        let text = WEBHOOKS.replace(PROTECT_STORAGE, if self.protect_storage { "true" } else { "false" });
+    pub fn webhooks(&self, authority: Option<&str>, controller: &str) -> Result<Vec<Value>, Error> {
+        // The name last: what stands in it is no placeholder.
+        let text = WEBHOOKS
+            .replace(PROTECT_STORAGE, if self.protect_storage { "true" } else { "false" })
+            .replace(CONTROLLER, &controller::literal(controller));
         let mut webhooks: Vec<Value> =
             serde_saphyr::from_str(&text).map_err(|error| Error::Webhooks(error.to_string()))?;
         for webhook in &mut webhooks {
@@ -144,7 +163,7 @@ mod tests {
 
     #[test]
     fn both_webhooks_point_here_and_are_told_apart_by_their_conditions() {
-        let webhooks = registration(Mode::OptIn, true).webhooks(None).unwrap();
+        let webhooks = registration(Mode::OptIn, true).webhooks(None, "us").unwrap();
         let of = |key: &str| webhooks.iter().map(|webhook| webhook[key].clone()).collect::<Vec<_>>();
         assert_eq!(of("name"), ["wants.opportune.libre.sh", "requires.opportune.libre.sh"]);
         assert_eq!(of("failurePolicy"), ["Ignore", "Fail"]);
@@ -161,14 +180,27 @@ mod tests {
         assert_eq!(conditions[0][0], conditions[1][0]);
         assert_eq!(conditions[0][1], conditions[1][1]);
         assert_ne!(conditions[0][2], conditions[1][2]);
+        assert_eq!(conditions[0][3], conditions[1][3]);
+    }
+
+    #[test]
+    fn the_controller_is_told_by_its_name_and_by_its_field_manager() {
+        let name = "o'brien:\n- CONTROLLER";
+        let webhooks = registration(Mode::OptIn, true).webhooks(None, name).unwrap();
+        assert_eq!(controller(&json!({"webhooks": webhooks})).as_deref(), Some(name));
+        for webhook in &webhooks {
+            let expression = webhook["matchConditions"][3]["expression"].as_str().unwrap();
+            let manager = format!("fieldManager.orValue('') == '{}' &&", crate::cluster::FIELD_MANAGER);
+            assert!(expression.contains(&manager), "{expression}");
+        }
     }
 
     #[test]
     fn nothing_of_the_placeholder_is_left() {
         for protect_storage in [true, false] {
-            let webhooks = registration(Mode::ClusterWide, protect_storage).webhooks(None).unwrap();
+            let webhooks = registration(Mode::ClusterWide, protect_storage).webhooks(None, "us").unwrap();
             let text = serde_json::to_string(&webhooks).unwrap();
-            assert!(!text.contains(PROTECT_STORAGE));
+            assert!(!text.contains(PROTECT_STORAGE) && !text.contains(CONTROLLER));
             assert!(text.contains(if protect_storage {
                 "(true && oldObject"
             } else {

@@ -67,7 +67,7 @@ mod tests {
         let excluded_namespaces = vec!["attic".to_owned(), "opportune-system".to_owned()];
         let url = "https://192.0.2.7:8443".to_owned();
         let registration = Registration { url, mode, excluded_namespaces, protect_storage: true };
-        let reach = Reach::of(&json!({"webhooks": registration.webhooks(None).unwrap()})).unwrap();
+        let reach = Reach::of(&json!({"webhooks": registration.webhooks(None, "us").unwrap()})).unwrap();
         assert_eq!(reach.mode, mode);
         assert_eq!(reach.excluded_namespaces, ["attic", "kube-system", "opportune-system"]);
     }

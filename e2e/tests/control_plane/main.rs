@@ -24,8 +24,8 @@ use std::{collections::BTreeSet, fs, path::Path, process::ExitCode, sync::Arc};
 use trial::{Run, themes};
 
 themes![
-    away, callers, calls, doctor, explain, gitops, install, life, merges, modes, objects, others, programs,
-    quiet, resources, rotation, timeliness, undo, users, writers,
+    away, callers, calls, doctor, explain, gitops, install, life, merges, modes, notes, objects, others,
+    programs, quiet, resources, rotation, timeliness, undo, users, writers,
 ];
 
 /// Files of this folder that hold no trials.
