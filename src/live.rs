@@ -49,6 +49,8 @@ pub struct Plan {
 pub struct Leadership {
     /// How long the authority that it keeps lives; `None`: the certificates are somebody else's.
     pub authority: Option<Lifetimes>,
+    /// Whether workloads that ask for it may be restarted when what they use changes.
+    pub rollouts: bool,
 }
 
 /// Why the process can't start, or ended.
@@ -217,6 +219,7 @@ impl Election {
 
 impl Leadership {
     async fn lead(self, client: Client, namespace: String) {
+        tracing::info!(rollouts = self.rollouts, "the leader's work begins");
         match self.authority {
             Some(lifetimes) => Keeper::new(client, namespace, lifetimes).keep().await,
             None => std::future::pending().await,

@@ -48,7 +48,10 @@ pub struct ServeArgs {
     /// disk.
     #[arg(long, requires = "register")]
     no_protect_storage: bool,
-    // Where the webhook listens (path /mutate).
+    /// Allow `refresh: rollout`: workloads that ask for it are restarted when what they use changes.
+    #[arg(long, env = "OPPORTUNE_ROLLOUTS")]
+    rollouts: bool,
+    /// Where the webhook listens (path /mutate).
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8443", env = "OPPORTUNE_LISTEN")]
     listen: SocketAddr,
     /// Where /metrics, /healthz and /readyz are served.
@@ -189,7 +192,10 @@ impl ServeArgs {
         Ok(Plan {
             namespace,
             webhook: self.roles.contains(&RoleArg::Webhook).then_some(config),
-            controller: self.roles.contains(&RoleArg::Controller).then_some(Leadership { authority }),
+            controller: self
+                .roles
+                .contains(&RoleArg::Controller)
+                .then_some(Leadership { authority, rollouts: self.rollouts }),
             admin: self.admin,
             registration,
             folders: self.cluster.folders.clone(),
