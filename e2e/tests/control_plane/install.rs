@@ -139,6 +139,14 @@ async fn the_chart_is_all_that_an_install_needs() -> Result<()> {
     let env = cluster.kubectl(&["get", "deploy", "one", "-n", "blog", "-o", "jsonpath={..env}"])?;
     assert_eq!(env, r#"[{"name":"DIRECTORY","value":"ldaps://ldap.example.org:636"}]"#);
 
+    // The ServiceAccount of the controller may write our own annotations, and nobody else.
+    let note = r#"{"metadata": {"annotations": {"opportune.libre.sh/status": "noted"}}}"#;
+    let patch = ["patch", "deployment", "one", "-n", "blog", "--type=merge", "-p", note, "--field-manager=opportune"];
+    cluster.kubectl(&patch)?;
+    assert_eq!(status(&cluster, "one")?, "ldap=directory/people");
+    cluster.kubectl_for(&controller.kubeconfig)?.run(&patch)?;
+    assert_eq!(status(&cluster, "one")?, "noted");
+
     // A leader that is killed is replaced when its Lease is over; one that is told to stop, at once.
     first.kill();
     let next = eventually("the other one leads", TAKEN_OVER, async || {

@@ -49,6 +49,9 @@ annotations:
 {{- with $root.Values.excludedNamespaces }}
 {{- $arguments = append $arguments (printf "--exclude-namespaces=%s" (join "," .)) }}
 {{- end }}
+{{- if and (not $isWebhook) $root.Values.rollouts }}
+{{- $arguments = append $arguments "--rollouts" }}
+{{- end }}
 {{- if eq $root.Values.tls.mode "cert-manager" }}
 {{- $arguments = concat $arguments (list "--tls=files" "--tls-cert=/etc/opportune/tls/tls.crt" "--tls-key=/etc/opportune/tls/tls.key") }}
 {{- $volumes = append $volumes (dict "name" "tls" "secret" (dict "secretName" "opportune-tls")) }}
