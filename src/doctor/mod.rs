@@ -159,21 +159,22 @@ pub async fn examine(subject: &Subject<'_>, tell: &dyn Fn(&str)) -> Result<Vec<F
     findings.push(lease::look(client, namespace).await);
 
     let options = options(configuration.and_then(Reach::of).as_ref(), namespace);
-    findings.extend(use_of_it(client, inventory, &options, tell).await);
+    let (found, providers) = use_of_it(client, inventory, &options, tell).await;
+    findings.extend(found);
     tell("a trial through the API server (dry run)");
     findings.extend(probe::look(subject, &options).await);
     tell("rights of our ServiceAccounts");
-    findings.extend(rights::look(client, namespace, configuration).await);
+    findings.extend(rights::look(client, namespace, configuration, &providers).await);
     Ok(findings)
 }
 
-/// What there is to be had, and who counts on it.
+/// What there is to be had, and who counts on it; and the namespaces whose credentials are offered.
 async fn use_of_it(
     client: &Client,
     inventory: Inventory,
     options: &Options,
     tell: &dyn Fn(&str),
-) -> Vec<Finding> {
+) -> (Vec<Finding>, Vec<String>) {
     let mut findings = Vec::new();
     tell("offers and storage classes");
     let catalog = match watch::read(client, inventory, Scope::Cluster).await {
@@ -190,7 +191,7 @@ async fn use_of_it(
     findings.push(offers::default_class(client).await);
     tell("workloads");
     findings.extend(workloads::look(client, &catalog, options).await);
-    findings
+    (findings, offers::with_credentials(&catalog))
 }
 
 /// Where injection is on, as the configuration says.

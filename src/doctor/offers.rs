@@ -2,7 +2,10 @@
 use kube::Client;
 use opportune_core::discover::{Catalog, NotForNamespace, Offer};
 use serde_json::Value;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{Finding, counted, some};
 use crate::{cluster::look::Kind, watch::Reading};
@@ -41,9 +44,7 @@ fn services(catalog: &Catalog) -> Vec<Finding> {
     let mut providers: Vec<&str> = Vec::new();
     for offer in catalog.offers().filter(|offer| !offer.intent.is_storage()) {
         intents.entry(offer.intent.as_str()).or_default().push(offer);
-        // No namespace has the empty name: what keeps it out, if anything does, is the provider's side.
-        let is_kept_back = catalog.admits(offer, "").is_err_and(|why| why != NotForNamespace::NotConsumer);
-        providers.extend(offer.id.namespace.as_deref().filter(|_| !is_kept_back));
+        providers.extend(offer.id.namespace.as_deref().filter(|_| reaches_others(catalog, offer)));
     }
     let mut findings: Vec<Finding> =
         intents.iter().map(|(intent, offers)| judge_intent(intent, offers)).collect();
@@ -54,6 +55,20 @@ fn services(catalog: &Catalog) -> Vec<Finding> {
         count => Finding::ok(CHECK, format!("providing to others: {count} ({})", some(providers))),
     });
     findings
+}
+
+/// Whether the provider's side lets an offer into other namespaces.
+fn reaches_others(catalog: &Catalog, offer: &Offer) -> bool {
+    // No namespace has the empty name: what keeps it out, if anything does, is the provider's side.
+    !catalog.admits(offer, "").is_err_and(|why| why != NotForNamespace::NotConsumer)
+}
+
+/// The namespaces that offer credentials to others.
+pub(super) fn with_credentials(catalog: &Catalog) -> Vec<String> {
+    let offers = catalog.offers().filter(|offer| offer.credentials.is_some());
+    let providers = offers.filter(|offer| reaches_others(catalog, offer));
+    let names: BTreeSet<String> = providers.filter_map(|offer| offer.id.namespace.clone()).collect();
+    names.into_iter().collect()
 }
 
 fn judge_intent(intent: &str, offers: &[&Arc<Offer>]) -> Finding {

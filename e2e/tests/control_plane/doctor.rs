@@ -43,11 +43,7 @@ impl Install {
     }
 
     fn examine(&self, arguments: &[&str]) -> Result<Found> {
-        let output = self.doctor.output(&[&["doctor", "-o", "json"], arguments].concat(), "")?;
-        let printed = String::from_utf8_lossy(&output.stdout);
-        let findings = serde_json::from_str(&printed)
-            .with_context(|| format!("{printed}{}", String::from_utf8_lossy(&output.stderr)))?;
-        Ok(Found { findings, code: output.status.code() })
+        Found::by(&self.doctor, arguments)
     }
 
     /// Changes the webhook configuration as somebody else would.
@@ -59,6 +55,14 @@ impl Install {
 // === impl Found ===
 
 impl Found {
+    fn by(doctor: &Tool, arguments: &[&str]) -> Result<Self> {
+        let output = doctor.output(&[&["doctor", "-o", "json"], arguments].concat(), "")?;
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let findings = serde_json::from_str(&printed)
+            .with_context(|| format!("{printed}{}", String::from_utf8_lossy(&output.stderr)))?;
+        Ok(Self { findings, code: output.status.code() })
+    }
+
     fn texts(&self) -> Vec<String> {
         let text = |finding: &Value, field: &str| finding[field].as_str().unwrap_or_default().to_owned();
         let line = |f: &Value| {
@@ -193,7 +197,55 @@ async fn rights_that_lack_or_are_too_many_are_named() -> Result<()> {
     found.says("fail rights", "create leases.coordination.k8s.io in opportune-system")
 }
 
+/// What is installed, and what is asked for, are written in two places. No pod runs here: the rights are there without.
+async fn the_chart_gives_the_rights_that_the_code_needs_and_no_more() -> Result<()> {
+    let plane = ControlPlane::start(Options::default())?;
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/chart");
+    let helm = plane.helm_for(&plane.kubeconfig())?;
+    helm.run(&["install", "opportune", chart, "--namespace", NAMESPACE, "--create-namespace"])?;
+    plane.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"])?;
+    for (name, consumers) in [("directory", "{}"), ("mail", "{}"), ("diary", "null")] {
+        let provider = if name == "diary" { "false" } else { "true" };
+        plane.apply(&format!(
+            r#"
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {name}, labels: {{opportune.libre.sh/provider: "{provider}"}}}}
+---
+apiVersion: opportune.libre.sh/v1alpha1
+kind: ServiceOffer
+metadata: {{name: people, namespace: {name}}}
+spec:
+  intent: ldap
+  consumers: {{namespaceSelector: {consumers}}}
+  settings: {{host: ldap.example.org, port: 636, base-dn: "dc=example,dc=org"}}
+  credentials: {{secretRef: {{name: reader}}}}
+"#
+        ))?;
+    }
+    let doctor = plane.opportune_for(&plane.kubeconfig())?;
+    let found = Found::by(&doctor, &[])?;
+    found.says("ok webhooks", "both webhooks are as they should be")?;
+    for account in ["opportune-webhook", "opportune-controller"] {
+        found.says("ok rights", &format!("{account} has the"))?;
+        found.says("ok rights", &format!("{account} has none of"))?;
+    }
+    let advice = "kubectl create rolebinding opportune-provider -n mail --clusterrole=opportune-provider \
+                  --serviceaccount=opportune-system:opportune-controller";
+    found.says("warn rights", advice)?;
+    ensure!(!found.texts().iter().any(|text| text.contains("Secrets in diary")), "it provides to nobody");
+
+    // The advice, as it is given; and the chart's way.
+    let words: Vec<&str> = advice.split_whitespace().skip(1).collect();
+    plane.kubectl(&words)?;
+    helm.run(&["upgrade", "opportune", chart, "--namespace", NAMESPACE, "--set", "providerNamespaces={directory}"])?;
+    let found = Found::by(&doctor, &[])?;
+    found.says("ok rights", "may watch Secrets in mail")?;
+    found.says("ok rights", "may watch Secrets in directory")
+}
+
 trials![
+    own the_chart_gives_the_rights_that_the_code_needs_and_no_more,
     own a_good_install_is_well_and_each_thing_that_breaks_is_named,
     own a_webhook_that_dies_is_named_by_the_api_server,
     own a_bundle_that_lacks_or_is_somebody_elses_is_named,
