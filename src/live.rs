@@ -1,13 +1,13 @@
 //! The webhook and the controller against a live cluster: what each needs is connected here, and ends together.
 use crate::{
     cluster::Cluster,
-    control::{Candidate, Presence, Times, identity},
+    control::{self, Candidate, Presence, Scene, Times, identity},
     knowledge::Folders,
     observe::Metrics,
     register::Registration,
     serve::{Admin, AdminPort, Config, Readiness, Server, Shared},
     tls::{Keeper, Lifetimes},
-    watch::{Feed, Pulses},
+    watch::{Feed, Listener, Pulses},
 };
 use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::Namespace;
@@ -17,7 +17,7 @@ use kube::{
 };
 use opportune_core::{
     admit::{Options, Selection},
-    discover::Catalog,
+    discover::{Catalog, Inventory},
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
@@ -36,6 +36,8 @@ pub struct Plan {
     pub webhook: Option<Config>,
     /// What to do while we lead; `None`: this process is no controller.
     pub controller: Option<Leadership>,
+    /// Where injection is on.
+    pub options: Options,
     /// Where probes and metrics are served.
     pub admin: SocketAddr,
     /// Webhook configurations to write for this webhook.
@@ -104,62 +106,59 @@ where
         told.send_replace(true);
         abort
     };
-    let Plan { namespace, webhook, controller, admin, registration, folders } = plan;
-    let Some(config) = webhook else {
-        return control_only(cluster.client, &namespace, controller, admin, shutdown, stop).await;
-    };
-    let inventory = folders.inventory()?;
+    let Plan { namespace, webhook, controller, options, admin, registration, folders } = plan;
+    let (inventory, client) = (folders.inventory()?, cluster.client);
     let (catalog, pulses) = (Shared::<Catalog>::default(), Pulses::of_all());
-    let options = Options { selection: Selection::Caller, ..config.options };
+    let listener = Listener::default();
+    let Some(config) = webhook else {
+        let readiness = Readiness::default();
+        let metrics = Arc::new(Metrics::new().map_err(crate::serve::Error::Metrics)?);
+        let options = Arc::new(ArcSwap::from_pointee(options));
+        let state = Admin {
+            metrics: Arc::clone(&metrics),
+            readiness: readiness.clone(),
+            catalog: Arc::clone(&catalog),
+            certificates: None,
+            pulses: pulses.clone(),
+        };
+        let port = AdminPort::bind(admin, state).await?;
+        tracing::info!(admin = %port.address(), "no webhook here");
+        let scene = Scene { client: client.clone(), catalog, options, listener, metrics };
+        let feed = scene.feed(inventory, &readiness, pulses, controller.is_some());
+        let mut election = Election::join(&scene, &namespace, controller, &readiness, stop);
+        let result = tokio::select! {
+            abort = shutdown => {
+                readiness.drain();
+                drop(abort);
+                Ok(())
+            }
+            () = port.serve() => Err(Error::Ended("the admin port")),
+            () = feed.run() => Err(Error::Ended("the watch of the cluster")),
+            () = election.broke() => Err(Error::Ended("the election")),
+        };
+        election.end().await;
+        return result;
+    };
+    let options = Options { selection: Selection::Caller, ..options };
     let config = Config { pulses: pulses.clone(), options, ..config };
     let server = Server::bind(config, Arc::clone(&catalog)).await?;
     // Not before the port is ours: who registers, answers.
     if let Some(registration) = &registration {
-        let applied = async { Ok(registration.apply(&cluster.client, server.ca_pem()).await?) };
+        let applied = async { Ok(registration.apply(&client, server.ca_pem()).await?) };
         in_time("the webhook configurations", applied).await?;
     }
     let (readiness, options) = (server.readiness(), server.options());
     let looked_up = readiness.register("lease looked up");
-    let presence = Presence::new(cluster.client.clone(), &namespace, Arc::clone(&options), looked_up);
-    let mut election = Election::join(&cluster.client, &namespace, controller, &readiness, stop);
-    let client = cluster.client.clone();
-    let feed = Feed::new(client, inventory, catalog, options, &readiness, pulses);
+    let presence = Presence::new(client.clone(), &namespace, Arc::clone(&options), looked_up);
+    let scene = Scene { client, catalog, options, listener, metrics: server.metrics() };
+    let feed = scene.feed(inventory, &readiness, pulses, controller.is_some());
+    let mut election = Election::join(&scene, &namespace, controller, &readiness, stop);
     let result = tokio::select! {
         // The end of the serving first, when others are ready too.
         biased;
         result = server.run(shutdown) => result.map_err(Error::from),
         () = feed.run() => Err(Error::Ended("the watch of the cluster")),
         () = presence.watch() => Err(Error::Ended("the watch of the lease")),
-        () = election.broke() => Err(Error::Ended("the election")),
-    };
-    election.end().await;
-    result
-}
-
-/// A process without a webhook: probes, metrics, and the election.
-async fn control_only<A: Future<Output = ()>>(
-    client: Client,
-    namespace: &str,
-    controller: Option<Leadership>,
-    admin: SocketAddr,
-    shutdown: impl Future<Output = A>,
-    stop: Arc<watch::Sender<bool>>,
-) -> Result<(), Error> {
-    let readiness = Readiness::default();
-    let metrics = Arc::new(Metrics::new().map_err(crate::serve::Error::Metrics)?);
-    let catalog = Arc::new(ArcSwap::from_pointee(Catalog::default()));
-    let pulses = Pulses::default();
-    let state = Admin { metrics, readiness: readiness.clone(), catalog, certificates: None, pulses };
-    let port = AdminPort::bind(admin, state).await?;
-    tracing::info!(admin = %port.address(), "no webhook here");
-    let mut election = Election::join(&client, namespace, controller, &readiness, stop);
-    let result = tokio::select! {
-        abort = shutdown => {
-            readiness.drain();
-            drop(abort);
-            Ok(())
-        }
-        () = port.serve() => Err(Error::Ended("the admin port")),
         () = election.broke() => Err(Error::Ended("the election")),
     };
     election.end().await;
@@ -176,7 +175,7 @@ struct Election {
 
 impl Election {
     fn join(
-        client: &Client,
+        scene: &Scene,
         namespace: &str,
         controller: Option<Leadership>,
         readiness: &Readiness,
@@ -184,9 +183,10 @@ impl Election {
     ) -> Self {
         let task = controller.map(|leadership| {
             let joined = readiness.register("election joined");
-            let candidate = Candidate::new(client.clone(), namespace, identity(), Times::default(), joined);
-            let (client, namespace) = (client.clone(), namespace.to_owned());
-            let lead = move || leadership.lead(client.clone(), namespace.clone());
+            let (client, identity) = (scene.client.clone(), identity());
+            let candidate = Candidate::new(client, namespace, identity.clone(), Times::default(), joined);
+            let (scene, namespace) = (scene.clone(), namespace.to_owned());
+            let lead = move || leadership.lead(scene.clone(), namespace.clone(), identity.clone());
             tokio::spawn(candidate.run(lead, stop.subscribe()))
         });
         Self { task, stop }
@@ -218,12 +218,31 @@ impl Election {
 // === impl Leadership ===
 
 impl Leadership {
-    async fn lead(self, client: Client, namespace: String) {
+    async fn lead(self, scene: Scene, namespace: String, identity: String) {
         tracing::info!(rollouts = self.rollouts, "the leader's work begins");
-        match self.authority {
-            Some(lifetimes) => Keeper::new(client, namespace, lifetimes).keep().await,
-            None => std::future::pending().await,
+        let keep = async {
+            match self.authority {
+                Some(lifetimes) => Keeper::new(scene.client.clone(), namespace, lifetimes).keep().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = keep => tracing::error!("the keeping of the authority ended"),
+            () = control::work(scene.clone(), self.rollouts, identity) => {
+                tracing::error!("delivery ended");
+            }
         }
+    }
+}
+
+// === impl Scene ===
+
+impl Scene {
+    /// What follows the cluster for all that this process does; a controller is told of workloads, too.
+    fn feed(&self, inventory: Inventory, readiness: &Readiness, pulses: Pulses, is_controller: bool) -> Feed {
+        let (client, catalog, options) = (self.client.clone(), self.catalog.clone(), self.options.clone());
+        let feed = Feed::new(client, inventory, catalog, options, readiness, pulses);
+        feed.telling(is_controller.then(|| self.listener.clone()))
     }
 }
 

@@ -66,6 +66,10 @@ keys! {
     INTENT = "intent";
     /// Delivered objects: the offer that they come from.
     OFFER = "offer";
+    /// Delivered Secrets: changes with their values, and tells nothing of them.
+    REVISION = "revision";
+    /// Delivered Secrets: workloads whose pods were made with earlier values.
+    STALE = "stale";
     /// Delivered claims, label: the workload that they were made for, as `kind.name`.
     WORKLOAD = "workload";
     /// Delivered claims, annotation: the path at which they are mounted.

@@ -129,6 +129,37 @@ impl Template {
         }
     }
 
+    /// The same template with what is said of the consumer (`app.*`) written out; `None` where that is not known.
+    pub(crate) fn for_app(&self, intent: &Intent, app: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
+        if !self.placeholders().any(|placeholder| placeholder.is_app) {
+            return Some(self.clone());
+        }
+        let mut parts: Vec<Part> = Vec::with_capacity(self.parts.len());
+        let mut source = String::new();
+        for part in &self.parts {
+            let text = match part {
+                Part::Text(text) => text.clone(),
+                Part::Setting(placeholder) if placeholder.is_app => {
+                    let value = app(&placeholder.setting)?;
+                    placeholder.encoding.map_or_else(|| value.clone(), |encoding| encoding.encode(&value))
+                }
+                Part::Setting(placeholder) => {
+                    let encoding =
+                        placeholder.encoding.map_or_else(String::new, |e| format!("|{}", e.name()));
+                    source.push_str(&format!("[[{intent}.{}{encoding}]]", placeholder.setting));
+                    parts.push(part.clone());
+                    continue;
+                }
+            };
+            source.push_str(&text);
+            match parts.last_mut() {
+                Some(Part::Text(before)) => before.push_str(&text),
+                _ => parts.push(Part::Text(text)),
+            }
+        }
+        Some(Self { source, parts })
+    }
+
     /// The variables that its text names as `$(NAME)`, which the kubelet expands.
     pub fn references(&self) -> BTreeSet<&str> {
         self.parts

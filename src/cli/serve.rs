@@ -188,6 +188,7 @@ impl ServeArgs {
             excluded_namespaces: config.options.excluded_namespaces.clone(),
             protect_storage: !self.no_protect_storage,
         });
+        let options = config.options.clone();
         let authority = (tls == TlsArg::Managed).then_some(lifetimes);
         Ok(Plan {
             namespace,
@@ -196,6 +197,7 @@ impl ServeArgs {
                 .roles
                 .contains(&RoleArg::Controller)
                 .then_some(Leadership { authority, rollouts: self.rollouts }),
+            options,
             admin: self.admin,
             registration,
             folders: self.cluster.folders.clone(),

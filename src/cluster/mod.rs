@@ -1,5 +1,6 @@
 //! The way to a Kubernetes API server: which one, as whom, and what to say when there is none.
 pub mod look;
+pub mod objects;
 
 use http::{HeaderValue, header::USER_AGENT};
 use kube::{

@@ -6,8 +6,8 @@ use super::recent::Recent;
 use crate::watch::Pulses;
 use opportune_core::{discover::Catalog, review::Facts};
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder, core::Collector,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder, core::Collector,
 };
 use std::{
     collections::HashMap,
@@ -21,6 +21,8 @@ const OUTCOMES: &[&str] =
 const INTENTS: &[&str] = &["ldap", "mail", "analytics", "storage", "custom"];
 const RESULTS: &[&str] =
     &["bound", "kept", "absent", "incomplete", "declined", "forbidden", "conflict", "withdrawn", OTHER];
+const DELIVERIES: &[&str] =
+    &["delivered", "updated", "repaired", "removed", "withdrawn", "failed", "conflict", "refused", OTHER];
 /// Seconds: from the 0.1 ms of a good answer to the 10 s after which no API server waits any more.
 const BUCKETS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -37,6 +39,8 @@ pub struct Metrics {
     intents: HashMap<[&'static str; 2], IntCounter>,
     duration: Histogram,
     recent: Recent,
+    deliveries: HashMap<[&'static str; 1], IntCounter>,
+    missed: IntGauge,
 }
 
 // === impl Metrics ===
@@ -68,8 +72,29 @@ impl Metrics {
             .buckets(BUCKETS.to_vec()),
         )?;
         registry.register(Box::new(duration.clone()))?;
+        let deliveries = counters(
+            &registry,
+            "opportune_deliveries_total",
+            "Objects that a controller made, changed, put right, removed or took back, and those that it could not make.",
+            [("result", DELIVERIES)],
+        )?;
+        let missed = IntGauge::new(
+            "opportune_workloads_missed",
+            "Workloads that were made or changed while the webhook was away, and could be served now.",
+        )?;
+        registry.register(Box::new(missed.clone()))?;
         register_build_info(&registry)?;
-        Ok(Self { registry, requests, intents, duration, recent: Recent::new() })
+        Ok(Self { registry, requests, intents, duration, recent: Recent::new(), deliveries, missed })
+    }
+
+    /// Counts what came of one delivery.
+    pub fn delivered(&self, result: &str) {
+        increment(&self.deliveries, &[known(DELIVERIES, result, OTHER)]);
+    }
+
+    /// How many workloads were missed.
+    pub fn set_missed(&self, count: usize) {
+        self.missed.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Counts one answered review, unless its uid was counted a moment ago; its duration counts each time.

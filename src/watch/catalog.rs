@@ -1,6 +1,6 @@
 //! Changes in, catalogs out.
 use super::{
-    Change, Pulses, RESOURCES,
+    Change, Pulses, RESOURCES, Workloads,
     config_maps::{self, Place},
     follow::Follower,
 };
@@ -13,7 +13,7 @@ use opportune_core::{
 use serde_json::Value;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
@@ -33,6 +33,15 @@ const PULSE: Duration = Duration::from_secs(1);
 /// How long a watch may fail before this replica wants no more requests.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Who works on what a [`Feed`] finds out. Clones share it.
+#[derive(Clone, Default)]
+pub struct Listener {
+    /// The workloads that have a key of ours.
+    pub workloads: Workloads,
+    /// Told whenever there is another catalog.
+    pub catalog: Arc<Notify>,
+}
+
 /// A live catalog in the making.
 pub struct Feed {
     client: Client,
@@ -46,6 +55,7 @@ pub struct Feed {
     missing: BTreeSet<&'static str>,
     /// ConfigMaps that were asked for since they were first sought.
     asked: BTreeSet<Place>,
+    listener: Option<Listener>,
 }
 
 // === impl Pulses ===
@@ -75,7 +85,13 @@ impl Feed {
         let are_alive = readiness.register("watches alive");
         let missing = RESOURCES.iter().map(|resource| resource.name).collect();
         let asked = BTreeSet::new();
-        Self { client, inventory, catalog, options, is_read, are_alive, pulses, missing, asked }
+        let listener = None;
+        Self { client, inventory, catalog, options, is_read, are_alive, pulses, missing, asked, listener }
+    }
+
+    /// Tells `listener`, too.
+    pub fn telling(self, listener: Option<Listener>) -> Self {
+        Self { listener, ..self }
     }
 
     /// Follows the cluster; ends only where something of it broke, which is a defect.
@@ -138,6 +154,9 @@ impl Feed {
     }
 
     fn take(&mut self, change: Change) {
+        if let Some(listener) = &self.listener {
+            listener.workloads.take(&change);
+        }
         match change {
             Change::Applied(object) => {
                 if let Err(error) = self.inventory.apply(&object) {
@@ -170,6 +189,9 @@ impl Feed {
             self.catalog.store(Arc::new(catalog));
             let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             tracing::debug!(micros, "the catalog changed");
+            if let Some(listener) = &self.listener {
+                listener.catalog.notify_one();
+            }
         }
         if is_first {
             self.options.rcu(|options| Options { catalog: CatalogState::Read, ..options.as_ref().clone() });

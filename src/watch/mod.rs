@@ -8,11 +8,13 @@ mod follow;
 mod once;
 mod pulse;
 mod resource;
+mod workloads;
 
-pub use self::catalog::Feed;
+pub use self::catalog::{Feed, Listener};
 pub use self::once::{Reading, Scope, Unread, read};
 pub use self::pulse::Pulses;
 pub use self::resource::{RESOURCES, Resource};
+pub use self::workloads::{Facts, Stored, WorkloadId, Workloads};
 
 use opportune_core::discover::NamespacedName;
 use serde_json::Value;

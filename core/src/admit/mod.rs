@@ -1,9 +1,11 @@
 //! Admission: one workload in; a patch, a plan, warnings, or a denial out.
+mod again;
 mod target;
 mod versions;
 
 use serde_json::Value;
 
+pub use self::again::{Again, look_again, say, template_hash, try_again, withdraw};
 use self::versions::Versions;
 use crate::{
     decide::Plan,

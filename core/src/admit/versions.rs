@@ -14,7 +14,7 @@ use crate::{
     inject::{
         self, Before, Injection, PatchOperation, Target,
         additions::Additions,
-        record::{NotARecord, Record},
+        record::{NotARecord, Record, Withdrawn},
     },
     intent::Intent,
     keys,
@@ -60,6 +60,24 @@ impl<'a> Versions<'a> {
         });
         let stored = old.as_ref().and_then(|old| record(old).ok().flatten());
         Ok(Self { new, own, old, stored })
+    }
+
+    /// The record of the object.
+    pub(super) fn record(&self) -> Option<&Record> {
+        self.own.as_ref()
+    }
+
+    /// Writes down in the new object's record what could not be delivered, where `failed` says so of an intent and its offer.
+    pub(super) fn withdraw(&mut self, failed: impl Fn(&Intent, &str) -> Option<Withdrawn>) {
+        let Some(record) = &mut self.own else { return };
+        if let Some(digest) = Wishes::read(&self.new).ok().map(|wishes| wishes.digest()) {
+            record.wishes = digest;
+        }
+        for (intent, offer) in &record.offers {
+            if let Some(withdrawn) = failed(intent, offer) {
+                record.withdrawn.insert(intent.clone(), withdrawn);
+            }
+        }
     }
 
     /// Whether an update changes nothing that we look at.

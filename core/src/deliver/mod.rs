@@ -1,9 +1,14 @@
 //! Delivery: the Secrets and claims that a plan needs in the workload's namespace. They are described here; a controller
 //! makes them.
+mod contents;
+mod needs;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+pub use self::contents::{Contents, Missing, SecretData};
+pub use self::needs::{FileNeed, Needs, SecretNeed};
 use crate::{
     decide::Retain,
     discover::OfferId,
@@ -144,7 +149,8 @@ impl ConfigMapToMake {
 // === impl ClaimToMake ===
 
 impl ClaimToMake {
-    fn object(&self, namespace: &str, name: &str) -> Value {
+    /// The claim, as a controller makes it.
+    pub fn object(&self, namespace: &str, name: &str) -> Value {
         json!({
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",

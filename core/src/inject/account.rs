@@ -87,7 +87,11 @@ impl Account {
     /// [`NotARecord`]
     pub fn of(workload: &Workload<'_>) -> Result<Option<Self>, NotARecord> {
         let Some(record) = workload.own_annotation(keys::INJECTED) else { return Ok(None) };
-        let record = Record::read(record)?;
+        Ok(Some(Self::by(workload, &Record::read(record)?)))
+    }
+
+    /// What a workload holds of ours, by that record.
+    pub(crate) fn by(workload: &Workload<'_>, record: &Record) -> Self {
         let mut parts: BTreeMap<Intent, Part> = BTreeMap::new();
         for (intent, slots) in &record.added {
             let part = parts.entry(intent.clone()).or_default();
@@ -95,7 +99,7 @@ impl Account {
                 .keys()
                 .map(|slot| {
                     let place = Place::of(slot);
-                    let standing = standing(workload, &record, slot, &place);
+                    let standing = standing(workload, record, slot, &place);
                     (place, standing)
                 })
                 .collect();
@@ -104,12 +108,12 @@ impl Account {
             let offer = OfferId::from_key(offer).map_or_else(|| offer.clone(), |id| id.to_string());
             parts.entry(intent.clone()).or_default().offer = Some(offer);
         }
-        Ok(Some(Self {
+        Self {
             parts,
-            claims: record.claims,
-            withdrawn: record.withdrawn,
-            replaced: record.replaced.into_keys().collect(),
-        }))
+            claims: record.claims.clone(),
+            withdrawn: record.withdrawn.clone(),
+            replaced: record.replaced.keys().cloned().collect(),
+        }
     }
 }
 

@@ -248,8 +248,12 @@ fn source(
     if !template.references().is_empty() {
         return Err(Absence::MixesReference(name.to_owned()));
     }
+    // The Secret is shared by all workloads of the namespace: what is said of this one is a part of the key's name.
+    let Some(template) = template.for_app(intent, &|setting| target.app_setting(setting)) else {
+        return Ok(None);
+    };
     let key = format!("{name}.{}", hex(&[template.source()], 6));
-    Ok(Some(Source::Key(key, Some(template.clone()))))
+    Ok(Some(Source::Key(key, Some(template))))
 }
 
 /// An unencoded value in a composed template must be harmless in any language. (A credential is checked when the

@@ -180,6 +180,17 @@ impl Record {
         self.added.get(intent).is_some_and(|slots| !slots.is_empty())
     }
 
+    /// What it says of one intent: the offer in use, and what was added; `None` where nothing was.
+    pub(crate) fn part(&self, intent: &Intent) -> Option<(Option<&String>, &BTreeMap<Slot, Hash>)> {
+        let added = self.added.get(intent).filter(|slots| !slots.is_empty())?;
+        Some((self.offers.get(intent), added))
+    }
+
+    /// The intents for which something was added.
+    pub(crate) fn intents(&self) -> impl Iterator<Item = &Intent> {
+        self.added.iter().filter(|(_, slots)| !slots.is_empty()).map(|(intent, _)| intent)
+    }
+
     /// The offer in use for an intent.
     pub(crate) fn in_use(&self, intent: &Intent, wishes: &str) -> Option<InUse> {
         let offer = OfferId::from_key(self.offers.get(intent)?)?;

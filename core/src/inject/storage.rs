@@ -138,7 +138,12 @@ impl StorageQuestion<'_> {
     fn paths(&self, target: &Target<'_>) -> BTreeMap<String, Wished> {
         let wished = target.data_paths().into_iter().map(|(path, size)| (path, Wished::Anew(size)));
         let mut paths: BTreeMap<String, Wished> = wished.collect();
-        let before = self.before.filter(|record| record.has(self.question.intent));
+        // What could not be made holds nothing.
+        let is_withdrawn = |record: &&Record| {
+            let offer = record.offers.get(self.question.intent);
+            self.question.withdrawn.is_some_and(|(id, ..)| offer == Some(&id.key()))
+        };
+        let before = self.before.filter(|record| record.has(self.question.intent) && !is_withdrawn(record));
         for (path, volume) in before.iter().flat_map(|record| &record.claims) {
             if target.wishes.storage.is_empty() || paths.contains_key(path) {
                 paths.insert(path.clone(), Wished::Chosen(volume.clone()));

@@ -144,18 +144,18 @@ pub(super) const CONTROLLER_EXCESS: [Right; 5] = [
 
 /// What delivery needs, in whatever namespace workloads and offers are.
 const DELIVERY: [(Resource, &[&str], &str); 11] = [
-    (SECRET, &["get"], "src/control/mod.rs: reads the Secret that an offer names"),
-    (SECRET, &["create", "update", "delete"], "src/control/mod.rs: keeps the copies for consumers"),
+    (SECRET, &["get"], "src/control/sources.rs: reads the Secret that an offer names"),
+    (SECRET, &["create", "update", "delete"], "src/control/deliver.rs: keeps the copies for consumers"),
     (CONFIG_MAP, &["get"], "src/watch/config_maps.rs: the ConfigMap beside a recognised service"),
-    (CONFIG_MAP, &["create", "update", "delete"], "src/control/mod.rs: keeps the files of workloads"),
-    (CLAIM, &["get", "create", "update"], "src/control/mod.rs: makes claims"),
-    (("apps", "deployments"), &["patch"], "src/control/mod.rs: status, withdrawal, rollout"),
-    (("apps", "statefulsets"), &["patch"], "src/control/mod.rs: status, withdrawal, rollout"),
-    (("events.k8s.io", "events"), &["create"], "src/control/mod.rs: says what happened to a workload"),
+    (CONFIG_MAP, &["create", "update", "delete"], "src/control/deliver.rs: keeps the files of workloads"),
+    (CLAIM, &["get", "create", "update"], "src/control/claims.rs: makes claims"),
+    (("apps", "deployments"), &["patch"], "src/control/refresh.rs: status, withdrawal, rollout"),
+    (("apps", "statefulsets"), &["patch"], "src/control/refresh.rs: status, withdrawal, rollout"),
+    (("events.k8s.io", "events"), &["create"], "src/control/events.rs: says what happened to a workload"),
     (
         ("opportune.libre.sh", "serviceoffers/status"),
         &["patch"],
-        "src/control/mod.rs: says who can use an offer",
+        "src/control/offers.rs: says who can use an offer",
     ),
     (("networking.k8s.io", "ingresses"), &["list", "watch"], "src/watch: what leads to an app"),
     (("gateway.networking.k8s.io", "httproutes"), &["list", "watch"], "src/watch: what leads to an app"),

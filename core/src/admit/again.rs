@@ -1,0 +1,225 @@
+//! A workload that stands in the cluster, looked at again: what it points at, and what a decision made now would change.
+//!
+//! Nothing is admitted here. A controller uses it to deliver, to notice what came late, and to take back what can't be
+//! delivered.
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{Failure, Options, Request, Verdict, versions::Versions};
+use crate::{
+    decide::{Outcome, Plan, Refresh, Wishes},
+    deliver::Needs,
+    discover::{Catalog, OfferId},
+    inject::{
+        PatchOperation,
+        account::Account,
+        annotate,
+        record::{Record, Withdrawn, hash},
+    },
+    intent::Intent,
+    keys,
+    workload::{Kind, Workload},
+};
+
+/// What an intent's status says of a workload that was admitted while nobody decided.
+const MISSED: &str = "missed while the webhook was away";
+/// What it says of everything that waits for the pods to be made anew.
+const WAITS: &str = "after the next rollout";
+
+/// A workload looked at again.
+#[derive(Debug, Clone, Default)]
+pub struct Again {
+    /// What it points at as it stands.
+    pub needs: Needs,
+    /// The offers in use.
+    pub offers: BTreeSet<OfferId>,
+    /// What was decided now; `None` where injection is off, or nothing can be decided.
+    pub plan: Option<Plan>,
+    /// The intents for which an update of the workload would change its pods.
+    pub pending: BTreeSet<Intent>,
+    /// Those among them that were asked for while the webhook was away.
+    pub missed: BTreeSet<Intent>,
+    /// Eight hexadecimal digits of the pod template that an update would give; `None` where it stays.
+    pub cause: Option<String>,
+    /// The annotation `status` as it should be; `None`: as it is.
+    pub status: Option<String>,
+    /// What was taken out because it could not be delivered.
+    pub withdrawn: BTreeMap<Intent, Withdrawn>,
+    /// The intents that the workload must not run without.
+    pub required: BTreeSet<Intent>,
+    /// What the workload wants to happen.
+    pub refresh: Refresh,
+    /// Why nothing can be decided.
+    pub failure: Option<Failure>,
+}
+
+/// The pod template's hash: eight hexadecimal digits, the same whatever `refreshed` says.
+pub fn template_hash(object: &Value) -> String {
+    let mut template = object.pointer("/spec/template").cloned().unwrap_or_default();
+    if let Some(annotations) = template.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.remove(keys::REFRESHED);
+        let is_empty = annotations.is_empty();
+        if let (true, Some(metadata)) =
+            (is_empty, template.get_mut("metadata").and_then(Value::as_object_mut))
+        {
+            metadata.remove("annotations");
+        }
+    }
+    hash(&template)
+}
+
+/// Looks at a workload as the server holds it; `None` where it is none.
+pub fn look_again(object: &Value, namespace: &str, catalog: &Catalog, options: &Options) -> Option<Again> {
+    Kind::of(object)?;
+    let request = Request { namespace, object, old: Some(object) };
+    let versions = match Versions::read(&request, &mut Vec::new()) {
+        Ok(versions) => versions,
+        Err(failure) => return Some(Again { failure: Some(failure), ..Again::default() }),
+    };
+    let decided = versions.decide(&request, catalog, options);
+    let workload = Workload::read(object).ok().flatten()?;
+    let wishes = Wishes::read(&workload).unwrap_or_default();
+    let mut again = Again { refresh: wishes.refresh, required: wishes.requires.clone(), ..Again::default() };
+    if let Some(record) = versions.record() {
+        let account = Account::by(&workload, record);
+        let delivery = decided.as_ref().map(|verdict| verdict.delivery.clone()).unwrap_or_default();
+        again.needs = Needs::of(&workload, record, &account, &delivery, wishes.retain);
+        again.withdrawn.clone_from(&record.withdrawn);
+        let used = record.intents().filter_map(|intent| record.offers.get(intent));
+        again.offers = used.filter_map(|key| OfferId::from_key(key)).collect();
+    }
+    if !options.is_on(catalog, namespace) {
+        return Some(again);
+    }
+    match decided {
+        Ok(verdict) => again.compare(object, &workload, versions.record(), verdict),
+        Err(failure) => again.failure = Some(failure),
+    }
+    Some(again)
+}
+
+/// The operations that take out of a workload what could not be delivered, each intent with its reason, and write down that
+/// it was so; with what a decision finds instead, if anything.
+///
+/// # Errors
+/// [`Failure`] where the workload can't be read or decided on.
+pub fn withdraw(
+    object: &Value,
+    namespace: &str,
+    catalog: &Catalog,
+    options: &Options,
+    reasons: &BTreeMap<Intent, String>,
+) -> Result<Vec<PatchOperation>, Failure> {
+    let request = Request { namespace, object, old: Some(object) };
+    let mut versions = Versions::read(&request, &mut Vec::new())?;
+    versions.withdraw(|intent, offer| {
+        let reason = reasons.get(intent)?;
+        let id = OfferId::from_key(offer)?;
+        let print = catalog.offer(intent, &id).map_or_else(String::new, |offer| offer.fingerprint());
+        Some(Withdrawn { offer: offer.to_owned(), print, reason: reason.clone() })
+    });
+    Ok(versions.decide(&request, catalog, options)?.patch)
+}
+
+/// The operations on the annotation `injected` that let what was withdrawn be tried again.
+///
+/// # Errors
+/// [`Failure`] where the workload or its record can't be read.
+pub fn try_again(object: &Value, intents: &BTreeSet<Intent>) -> Result<Vec<PatchOperation>, Failure> {
+    let Some(workload) = Workload::read(object)? else { return Ok(Vec::new()) };
+    let Ok(Some(mut record)) = super::versions::record(&workload) else { return Ok(Vec::new()) };
+    record.withdrawn.retain(|intent, _| !intents.contains(intent));
+    let injected = (!record.is_empty()).then(|| record.write());
+    let status = workload.own_annotation(keys::STATUS).map(str::to_owned);
+    Ok(annotate(&workload, Some(&record), injected, status))
+}
+
+/// The operations that set the annotation `status`, and nothing else.
+///
+/// # Errors
+/// [`Failure`] where the workload can't be read.
+pub fn say(object: &Value, status: &str) -> Result<Vec<PatchOperation>, Failure> {
+    let Some(workload) = Workload::read(object)? else { return Ok(Vec::new()) };
+    let injected = workload.own_annotation(keys::INJECTED).map(str::to_owned);
+    Ok(annotate(&workload, None, injected, Some(status.to_owned())))
+}
+
+// === impl Again ===
+
+impl Again {
+    /// Compares what a decision gives with what stands.
+    fn compare(
+        &mut self,
+        object: &Value,
+        workload: &Workload<'_>,
+        record: Option<&Record>,
+        verdict: Verdict,
+    ) {
+        let Some(plan) = verdict.plan else { return };
+        // A requirement that is no longer met is told, and nothing is changed: an update would be refused.
+        let changes_pods =
+            verdict.patch.iter().any(|operation| operation.path().to_string().starts_with("/spec/template"));
+        let mut after = object.clone();
+        if changes_pods && json_patch::patch(&mut after, &verdict.patch).is_ok() {
+            let new = Workload::read(&after).ok().flatten();
+            let new = new.and_then(|new| super::versions::record(&new).ok().flatten());
+            let differs = |intent: &&Intent| {
+                let (old, new) =
+                    (record.and_then(|r| r.part(intent)), new.as_ref().and_then(|r| r.part(intent)));
+                old != new
+            };
+            let known = plan.decisions.keys().chain(record.into_iter().flat_map(Record::intents));
+            self.pending = known.filter(differs).cloned().collect();
+            self.cause = Some(template_hash(&after));
+        }
+        let before = parts(workload.own_annotation(keys::STATUS).unwrap_or_default());
+        let now = parts(&plan.status());
+        let mut told: BTreeMap<&str, String> = BTreeMap::new();
+        for (intent, text) in &now {
+            let was = before.get(intent).map(String::as_str);
+            let pending = self.pending.iter().find(|pending| pending.as_str() == intent);
+            let text = match pending {
+                None => text.clone(),
+                Some(pending) => {
+                    let stands = record.and_then(|record| record.part(pending)).is_some();
+                    let is_missed = !stands && was.is_none_or(|was| was.contains(MISSED));
+                    if is_missed
+                        && matches!(plan.decisions.get(pending).map(|d| &d.outcome), Some(Outcome::Bound(_)))
+                    {
+                        self.missed.insert(pending.clone());
+                        format!("absent: {MISSED}, {} {WAITS}", plain(text))
+                    } else if stands {
+                        let (standing, new) = (standing(was), plain(text));
+                        let new = if new == standing { "changed since, used" } else { new };
+                        format!("{standing} ({new} {WAITS})")
+                    } else {
+                        format!("absent: {} {WAITS}", plain(text))
+                    }
+                }
+            };
+            told.insert(intent, text);
+        }
+        let status: Vec<String> = told.iter().map(|(intent, text)| format!("{intent}={text}")).collect();
+        let status = status.join("; ");
+        let is_said = workload.own_annotation(keys::STATUS).is_some_and(|said| said == status);
+        self.status = (!status.is_empty() && !is_said).then_some(status);
+        self.plan = Some(plan);
+    }
+}
+
+/// The parts of a status by intent.
+fn parts(status: &str) -> BTreeMap<String, String> {
+    let parts = status.split("; ").filter_map(|part| part.split_once('='));
+    parts.map(|(intent, text)| (intent.to_owned(), text.to_owned())).collect()
+}
+
+/// What a part says without its asides.
+fn plain(text: &str) -> &str {
+    text.split(" (").next().unwrap_or(text)
+}
+
+/// What the pods use, as the status says.
+fn standing(was: Option<&str>) -> &str {
+    was.map_or("in use", plain)
+}

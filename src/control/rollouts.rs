@@ -1,0 +1,242 @@
+//! Rollouts of workloads that asked for them (`refresh: rollout`): few at once, once for each cause, and only where they change
+//! something. Which are under way is read from the cluster.
+use super::{
+    controller::Controller,
+    events::{About, Reason},
+    queue::Done,
+    refresh::{cause, kind},
+};
+use crate::{
+    cluster::objects::{Refusal, Run},
+    watch::{Stored, WorkloadId},
+};
+use json_patch::{AddOperation, PatchOperation, jsonptr::PointerBuf};
+use opportune_core::{admit::template_hash, decide::Refresh, keys};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// How many are under way in the cluster at most; in one namespace, one.
+const AT_ONCE: usize = 5;
+/// After so long a rollout that does not become available holds nobody up any more.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// How often those that wait are looked at, besides when a workload changes.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What waits, and what is under way.
+#[derive(Debug, Default)]
+pub(super) struct Rollouts {
+    waiting: BTreeMap<WorkloadId, String>,
+    /// Since when we see a rollout with that cause under way.
+    seen: HashMap<WorkloadId, (String, Instant)>,
+    /// Causes for which a dry run showed that nothing would change.
+    idle: HashMap<WorkloadId, String>,
+}
+
+// === impl Rollouts ===
+
+impl Rollouts {
+    /// Wants a workload to be rolled out for `cause`.
+    pub(super) fn want(&mut self, id: &WorkloadId, cause: String) {
+        if self.idle.get(id) != Some(&cause) {
+            self.waiting.insert(id.clone(), cause);
+        }
+    }
+
+    /// There is no reason for it any more.
+    pub(super) fn forget(&mut self, id: &WorkloadId) {
+        self.waiting.remove(id);
+        self.idle.remove(id);
+    }
+
+    /// Whether any waits.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The next that may begin, where `active` are the rollouts under way as the cluster tells, each with its cause.
+    fn next(&mut self, active: &BTreeMap<WorkloadId, String>, now: Instant) -> Option<(WorkloadId, String)> {
+        self.seen.retain(|id, (cause, _)| active.get(id) == Some(cause));
+        for (id, cause) in active {
+            self.seen.entry(id.clone()).or_insert_with(|| (cause.clone(), now));
+        }
+        let is_fresh = |(_, since): &&(String, Instant)| now.duration_since(*since) < PATIENCE;
+        let busy: BTreeSet<&str> = self
+            .seen
+            .iter()
+            .filter(|(_, entry)| is_fresh(entry))
+            .map(|(id, _)| id.namespace.as_str())
+            .collect();
+        let count = self.seen.values().filter(is_fresh).count();
+        if count >= AT_ONCE {
+            return None;
+        }
+        let next = self.waiting.iter().find(|(id, _)| !busy.contains(id.namespace.as_str()));
+        next.map(|(id, cause)| (id.clone(), cause.clone()))
+    }
+}
+
+/// Begins the rollouts that may begin now.
+pub(super) async fn roll_out(controller: &Controller) -> Done {
+    loop {
+        let active = active(controller);
+        let next = controller.rollouts().next(&active, Instant::now());
+        let Some((id, wanted)) = next else {
+            let is_waiting = controller.rollouts().is_waiting();
+            return if is_waiting { Done::Again(LOOK) } else { Done::Well };
+        };
+        match begin(controller, &id, &wanted).await {
+            Ok(()) => drop(controller.rollouts().waiting.remove(&id)),
+            Err(Refusal::Conflict | Refusal::NotFound | Refusal::Terminating) => {
+                // It is looked at anew for whatever changed it.
+                controller.rollouts().waiting.remove(&id);
+            }
+            Err(Refusal::Refused(reason)) => {
+                tracing::warn!(workload = %id, reason, "not rolled out");
+                controller.rollouts().waiting.remove(&id);
+            }
+            Err(Refusal::Away(_)) => return Done::Failed,
+        }
+    }
+}
+
+/// The workloads that a rollout of ours keeps from being available.
+fn active(controller: &Controller) -> BTreeMap<WorkloadId, String> {
+    let facts = controller.workloads.ids().into_iter().filter_map(|id| {
+        let facts = controller.workloads.facts(&id)?;
+        let refreshed = facts.refreshed.filter(|_| !facts.is_rolled_out)?;
+        Some((id, refreshed))
+    });
+    let mut active: BTreeMap<WorkloadId, String> = facts.collect();
+    // What we began may not have been told to us yet.
+    let rollouts = controller.rollouts();
+    for (id, (cause, since)) in &rollouts.seen {
+        let facts = controller.workloads.facts(id);
+        let is_untold = facts.is_some_and(|facts| facts.refreshed.as_ref() != Some(cause));
+        if is_untold && since.elapsed() < LOOK {
+            active.insert(id.clone(), cause.clone());
+        }
+    }
+    active
+}
+
+async fn begin(controller: &Controller, id: &WorkloadId, wanted: &str) -> Result<(), Refusal> {
+    let Some((stored, again)) = controller.again(id) else { return Ok(()) };
+    let stale = controller.uses().stale(id);
+    let is_wanted = cause(again.cause.as_deref(), &stale).as_deref() == Some(wanted)
+        && stored.facts.refreshed.as_deref() != Some(wanted)
+        && again.refresh == Refresh::Rollout;
+    if !is_wanted {
+        return Ok(());
+    }
+    let operations = marked(&stored, wanted);
+    let what = (id.namespace.as_str(), id.name.as_str(), stored.facts.version.as_str());
+    if stale.is_empty() {
+        let answer = controller.objects.change(kind(id.kind), what, &operations, Run::Dry).await?;
+        if template_hash(&answer) == template_hash(&stored.object) {
+            tracing::debug!(workload = %id, "a rollout would change nothing");
+            controller.rollouts().idle.insert(id.clone(), wanted.to_owned());
+            return Ok(());
+        }
+    }
+    controller.objects.change(kind(id.kind), what, &operations, Run::Real).await?;
+    controller.rollouts().seen.insert(id.clone(), (wanted.to_owned(), Instant::now()));
+    tracing::info!(workload = %id, cause = wanted, "rolled out");
+    let reason = if stale.is_empty() { "what it may use changed" } else { "its credentials changed" };
+    let about = About::workload(id, &stored.facts.uid);
+    controller.events.say(about, Reason::Refreshed, format!("its pods are made anew: {reason}"), wanted);
+    Ok(())
+}
+
+/// The operations that write the cause onto the pod template.
+fn marked(stored: &Stored, cause: &str) -> Vec<PatchOperation> {
+    let mut tokens = vec!["spec", "template"];
+    let mut value = json!(cause);
+    let full = ["metadata", "annotations", keys::REFRESHED];
+    let mut at = stored.object.pointer("/spec/template");
+    let mut depth = 0;
+    for token in full {
+        tokens.push(token);
+        depth += 1;
+        at = at.and_then(|at| at.get(token));
+        if !at.is_some_and(Value::is_object) {
+            break;
+        }
+    }
+    for token in full.iter().skip(depth).rev() {
+        value = json!({*token: value});
+    }
+    vec![PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(tokens), value })]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opportune_core::workload::Kind;
+
+    fn id(namespace: &str, name: &str) -> WorkloadId {
+        WorkloadId { namespace: namespace.into(), kind: Kind::Deployment, name: name.into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_a_namespace_and_five_in_all_are_under_way_at_once() {
+        let mut rollouts = Rollouts::default();
+        for namespace in ["a", "b", "c", "d", "e", "f", "g"] {
+            rollouts.want(&id(namespace, "1"), "x".into());
+            rollouts.want(&id(namespace, "2"), "x".into());
+        }
+        let mut active = BTreeMap::new();
+        while let Some((id, cause)) = rollouts.next(&active, Instant::now()) {
+            rollouts.waiting.remove(&id);
+            active.insert(id, cause);
+        }
+        assert_eq!(
+            active.keys().map(|id| id.namespace.as_str()).collect::<Vec<_>>(),
+            ["a", "b", "c", "d", "e"]
+        );
+        // One that is done, or deleted, frees its place.
+        active.remove(&id("b", "1"));
+        assert_eq!(rollouts.next(&active, Instant::now()).unwrap().0, id("b", "2"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_never_becomes_available_holds_nobody_up_for_ever() {
+        let mut rollouts = Rollouts::default();
+        rollouts.want(&id("a", "2"), "x".into());
+        let active = BTreeMap::from([(id("a", "1"), "x".to_owned())]);
+        assert_eq!(rollouts.next(&active, Instant::now()), None);
+        tokio::time::advance(PATIENCE).await;
+        assert_eq!(rollouts.next(&active, Instant::now()).unwrap().0, id("a", "2"));
+    }
+
+    #[test]
+    fn the_cause_is_written_wherever_annotations_are_or_are_not() {
+        for (template, path) in [
+            (json!({}), "/spec/template/metadata"),
+            (json!({"metadata": {}}), "/spec/template/metadata/annotations"),
+            (
+                json!({"metadata": {"annotations": {}}}),
+                "/spec/template/metadata/annotations/opportune.libre.sh~1refreshed",
+            ),
+        ] {
+            let object = json!({"spec": {"template": template}});
+            let facts = crate::watch::Facts {
+                uid: String::new(),
+                version: String::new(),
+                is_rolled_out: true,
+                is_controlled: false,
+                refreshed: None,
+                status: None,
+                told: None,
+            };
+            let operations = marked(&Stored { object: object.clone(), facts }, "c");
+            assert_eq!(operations[0].path().to_string(), path);
+            let mut after = object;
+            json_patch::patch(&mut after, &operations).unwrap();
+            assert_eq!(after["spec"]["template"]["metadata"]["annotations"][keys::REFRESHED], "c");
+        }
+    }
+}

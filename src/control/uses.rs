@@ -1,0 +1,281 @@
+//! Who uses what, as the controller knows it: an index over the workloads, and what became of their deliveries. No IO.
+use crate::watch::WorkloadId;
+use opportune_core::{deliver::Needs, discover::OfferId, inject::record::Withdrawn, intent::Intent};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// What kind of object is delivered and shared by the workloads of a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Made {
+    Secret,
+    ConfigMap,
+}
+
+/// A delivered object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Object {
+    pub made: Made,
+    pub namespace: String,
+    pub name: String,
+}
+
+/// What one workload uses.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Used {
+    pub uid: String,
+    pub needs: Needs,
+    pub withdrawn: BTreeMap<Intent, Withdrawn>,
+    /// The offers in use, with credentials or without.
+    pub offers: BTreeSet<OfferId>,
+    /// [`opportune_core::admit::template_hash`]
+    pub template: String,
+}
+
+/// A delivered object as we last saw or wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Copy {
+    pub version: String,
+    /// A hash of all but its owners, by a key of this process.
+    pub print: u64,
+    /// The uids of its owners.
+    pub owners: BTreeSet<String>,
+    /// Changes with its values.
+    pub revision: String,
+    /// Workloads whose pods were made with earlier values, each with the hash of its template then.
+    pub stale: BTreeMap<String, String>,
+    /// Whether nobody is likely to have changed it since.
+    pub is_verified: bool,
+}
+
+/// Why something is not delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// Something of that name is not ours.
+    Conflict,
+    /// It may not be handed out.
+    Refused,
+    /// It can't be made.
+    Failed,
+}
+
+/// A delivery that does not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub since: Instant,
+    pub problem: Problem,
+    pub reason: String,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(super) struct Uses {
+    workloads: HashMap<WorkloadId, Used>,
+    users: HashMap<Object, BTreeSet<WorkloadId>>,
+    /// Workloads that stand, and used an object before.
+    former: HashMap<Object, BTreeSet<WorkloadId>>,
+    copies: HashMap<Object, Copy>,
+    troubles: HashMap<WorkloadId, BTreeMap<(Intent, String), Trouble>>,
+    missed: HashSet<WorkloadId>,
+    /// Workloads for which what was withdrawn is to be tried again.
+    retries: HashSet<WorkloadId>,
+}
+
+// === impl Problem ===
+
+impl Problem {
+    /// The word of metrics.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+// === impl Uses ===
+
+impl Uses {
+    /// Takes note of what a workload uses; returns the objects that it uses or used.
+    pub(super) fn set(&mut self, id: &WorkloadId, used: Used) -> BTreeSet<Object> {
+        let before = self.workloads.get(id).map(|used| objects(id, &used.needs)).unwrap_or_default();
+        let now = objects(id, &used.needs);
+        for object in before.difference(&now) {
+            self.drop_user(object, id);
+            self.former.entry(object.clone()).or_default().insert(id.clone());
+        }
+        for object in &now {
+            self.users.entry(object.clone()).or_default().insert(id.clone());
+            self.former.remove(object);
+        }
+        if let Some(troubles) = self.troubles.get_mut(id) {
+            let names = |name: &String| {
+                used.needs.claims.contains_key(name) || now.iter().any(|object| object.name == *name)
+            };
+            troubles.retain(|(_, name), _| names(name));
+        }
+        self.workloads.insert(id.clone(), used);
+        before.union(&now).cloned().collect()
+    }
+
+    /// Forgets a workload that is no more. What only it used is removed by Kubernetes, as its owner is gone.
+    pub(super) fn remove(&mut self, id: &WorkloadId) -> BTreeSet<Object> {
+        let used = self.workloads.remove(id).unwrap_or_default();
+        let objects = objects(id, &used.needs);
+        for object in &objects {
+            self.drop_user(object, id);
+        }
+        for former in self.former.values_mut() {
+            former.remove(id);
+        }
+        self.former.retain(|_, former| !former.is_empty());
+        self.troubles.remove(id);
+        self.missed.remove(id);
+        self.retries.remove(id);
+        objects
+    }
+
+    fn drop_user(&mut self, object: &Object, id: &WorkloadId) {
+        if let Some(users) = self.users.get_mut(object) {
+            users.remove(id);
+            if users.is_empty() {
+                self.users.remove(object);
+            }
+        }
+    }
+
+    /// What a workload uses.
+    pub(super) fn of(&self, id: &WorkloadId) -> Option<&Used> {
+        self.workloads.get(id)
+    }
+
+    /// The workloads that use an object, each with what it uses.
+    pub(super) fn users(&self, object: &Object) -> Vec<(WorkloadId, Used)> {
+        let ids = self.users.get(object).into_iter().flatten();
+        ids.filter_map(|id| Some((id.clone(), self.workloads.get(id)?.clone()))).collect()
+    }
+
+    /// The workloads that stand and used an object before.
+    pub(super) fn former(&self, object: &Object) -> BTreeSet<WorkloadId> {
+        self.former.get(object).cloned().unwrap_or_default()
+    }
+
+    /// Nothing more is to be done about an object that nobody uses.
+    pub(super) fn forget(&mut self, object: &Object) {
+        self.former.remove(object);
+        self.copies.remove(object);
+    }
+
+    /// All objects that are used.
+    pub(super) fn objects(&self) -> Vec<Object> {
+        self.users.keys().cloned().collect()
+    }
+
+    /// How many workloads use an offer.
+    pub(super) fn consumers(&self, offer: &OfferId) -> usize {
+        self.workloads.values().filter(|used| used.offers.contains(offer)).count()
+    }
+
+    /// The workloads from which something was withdrawn.
+    pub(super) fn withdrawn(&self) -> impl Iterator<Item = (&WorkloadId, &Used)> {
+        self.workloads.iter().filter(|(_, used)| !used.withdrawn.is_empty())
+    }
+
+    /// An object as we last saw it.
+    pub(super) fn copy(&self, object: &Object) -> Option<&Copy> {
+        self.copies.get(object)
+    }
+
+    /// Takes note of an object as it is; `None`: it has to be looked at again.
+    pub(super) fn set_copy(&mut self, object: &Object, copy: Option<Copy>) {
+        match copy {
+            Some(copy) => drop(self.copies.insert(object.clone(), copy)),
+            None => drop(self.copies.remove(object)),
+        }
+    }
+
+    /// Somebody may have changed an object since we saw it.
+    pub(super) fn set_unverified(&mut self, object: &Object) {
+        if let Some(copy) = self.copies.get_mut(object) {
+            copy.is_verified = false;
+        }
+    }
+
+    /// Takes note that an object can't be delivered to a workload; returns whether that is news.
+    pub(super) fn trouble(
+        &mut self,
+        id: &WorkloadId,
+        (intent, name): (&Intent, &str),
+        problem: Problem,
+        reason: &str,
+    ) -> bool {
+        let troubles = self.troubles.entry(id.clone()).or_default();
+        let key = (intent.clone(), name.to_owned());
+        let since = troubles.get(&key).map_or_else(Instant::now, |trouble| trouble.since);
+        let trouble = Trouble { since, problem, reason: reason.to_owned() };
+        troubles.insert(key, trouble.clone()).is_none_or(|before| before != trouble)
+    }
+
+    /// It was delivered.
+    pub(super) fn well(&mut self, id: &WorkloadId, intent: &Intent, name: &str) {
+        if let Some(troubles) = self.troubles.get_mut(id) {
+            troubles.remove(&(intent.clone(), name.to_owned()));
+            if troubles.is_empty() {
+                self.troubles.remove(id);
+            }
+        }
+    }
+
+    /// What could not be delivered to a workload for as long as `patience`, by intent.
+    pub(super) fn lasting(&self, id: &WorkloadId, patience: Duration) -> BTreeMap<Intent, String> {
+        let troubles = self.troubles.get(id).into_iter().flatten();
+        let lasting = troubles.filter(|(_, trouble)| trouble.since.elapsed() >= patience);
+        lasting.map(|((intent, _), trouble)| (intent.clone(), trouble.reason.clone())).collect()
+    }
+
+    /// The Secrets with whose earlier values the pods of a workload were made: each name with what its values are now.
+    pub(super) fn stale(&self, id: &WorkloadId) -> BTreeMap<String, String> {
+        let Some(used) = self.workloads.get(id) else { return BTreeMap::new() };
+        let key = stale_key(id);
+        let stale = used.needs.secrets.keys().filter_map(|name| {
+            let object = Object { made: Made::Secret, namespace: id.namespace.clone(), name: name.clone() };
+            let copy = self.copies.get(&object)?;
+            (copy.stale.get(&key) == Some(&used.template)).then(|| (name.clone(), copy.revision.clone()))
+        });
+        stale.collect()
+    }
+
+    /// Takes note whether a workload was missed; returns how many are.
+    pub(super) fn set_missed(&mut self, id: &WorkloadId, is_missed: bool) -> usize {
+        match is_missed {
+            true => drop(self.missed.insert(id.clone())),
+            false => drop(self.missed.remove(id)),
+        }
+        self.missed.len()
+    }
+
+    /// Wants what was withdrawn from a workload to be tried again.
+    pub(super) fn retry(&mut self, id: &WorkloadId) {
+        self.retries.insert(id.clone());
+    }
+
+    /// Whether that was wanted since it was last asked.
+    pub(super) fn take_retry(&mut self, id: &WorkloadId) -> bool {
+        self.retries.remove(id)
+    }
+}
+
+/// How a Secret's annotation names a workload.
+pub(super) fn stale_key(id: &WorkloadId) -> String {
+    format!("{}/{}", id.kind.name(), id.name)
+}
+
+fn objects(id: &WorkloadId, needs: &Needs) -> BTreeSet<Object> {
+    let object =
+        |made: Made, name: &String| Object { made, namespace: id.namespace.clone(), name: name.clone() };
+    let secrets = needs.secrets.keys().map(|name| object(Made::Secret, name));
+    secrets.chain(needs.config_maps.keys().map(|name| object(Made::ConfigMap, name))).collect()
+}

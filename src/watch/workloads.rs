@@ -1,0 +1,265 @@
+//! The workloads that have a key of ours, as they stand in the cluster: what a controller works on.
+use super::Change;
+use opportune_core::{
+    keys,
+    workload::{Kind, Workload},
+};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::{sync::Notify, time::Instant};
+
+/// One workload of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkloadId {
+    /// Its namespace.
+    pub namespace: String,
+    /// Which kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+}
+
+/// A workload as the API server last told of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// The object without `managedFields` and `status`.
+    pub object: Value,
+    /// What else is known of it.
+    pub facts: Facts,
+}
+
+/// What is kept of a workload besides its object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Its uid.
+    pub uid: String,
+    /// Its resourceVersion.
+    pub version: String,
+    /// Whether all its pods are of its template, and available.
+    pub is_rolled_out: bool,
+    /// Whether another controller owns it, which would put back what we change.
+    pub is_controlled: bool,
+    /// The annotation `refreshed` of its pod template: the cause of the last rollout of ours.
+    pub refreshed: Option<String>,
+    /// Its annotation `status`.
+    pub status: Option<String>,
+    /// When that was last seen to change.
+    pub told: Option<Instant>,
+}
+
+/// All of them. Clones share them.
+#[derive(Clone, Default)]
+pub struct Workloads(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    known: Mutex<Known>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Known {
+    /// Objects as text: a parsed one takes several times as much.
+    objects: BTreeMap<WorkloadId, (Box<[u8]>, Facts)>,
+    dirty: HashSet<WorkloadId>,
+    /// Kinds of which all were told once.
+    listed: HashSet<&'static str>,
+}
+
+// === impl WorkloadId ===
+
+impl WorkloadId {
+    /// Of an object as a watch tells it; `None` where it is no workload.
+    pub fn of(object: &Value) -> Option<Self> {
+        let text = |field: &str| object.pointer(&format!("/metadata/{field}"))?.as_str().map(str::to_owned);
+        Some(Self { kind: Kind::of(object)?, namespace: text("namespace")?, name: text("name")? })
+    }
+}
+
+/// As in `kubectl get`: `deployment/web in blog`.
+impl fmt::Display for WorkloadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} in {}", self.kind.name().to_ascii_lowercase(), self.name, self.namespace)
+    }
+}
+
+// === impl Workloads ===
+
+impl Workloads {
+    /// Takes note of what a watch told.
+    pub(super) fn take(&self, change: &Change) {
+        let mut known = self.known();
+        match change {
+            Change::Applied(object) => known.apply(object),
+            Change::Removed(object) => {
+                if let Some(id) = WorkloadId::of(object) {
+                    known.remove(&id);
+                }
+            }
+            Change::Listed { resource, present } => {
+                let is_gone = |id: &&WorkloadId| {
+                    id.kind.name() == resource.kind
+                        && !present.contains(&(Some(id.namespace.clone()), id.name.clone()))
+                };
+                let gone: Vec<WorkloadId> = known.objects.keys().filter(is_gone).cloned().collect();
+                gone.iter().for_each(|id| known.remove(id));
+                known.listed.insert(resource.kind);
+            }
+        }
+        if !known.dirty.is_empty() {
+            self.0.changed.notify_one();
+        }
+    }
+
+    /// Ends when something changed since [`Workloads::take_changed`].
+    pub async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// What changed since it was last asked.
+    pub fn take_changed(&self) -> HashSet<WorkloadId> {
+        std::mem::take(&mut self.known().dirty)
+    }
+
+    /// All of them.
+    pub fn ids(&self) -> Vec<WorkloadId> {
+        self.known().objects.keys().cloned().collect()
+    }
+
+    /// One of them.
+    pub fn get(&self, id: &WorkloadId) -> Option<Stored> {
+        let known = self.known();
+        let (text, facts) = known.objects.get(id)?;
+        let (text, facts) = (text.clone(), facts.clone());
+        drop(known);
+        Some(Stored { object: serde_json::from_slice(&text).ok()?, facts })
+    }
+
+    /// What is known of one besides its object.
+    pub fn facts(&self, id: &WorkloadId) -> Option<Facts> {
+        self.known().objects.get(id).map(|(_, facts)| facts.clone())
+    }
+
+    /// Those that name `text` anywhere, in a namespace or (`""`) in all.
+    pub fn that_name(&self, namespace: &str, text: &str) -> BTreeSet<WorkloadId> {
+        let known = self.known();
+        let here = known.objects.iter().filter(|(id, _)| namespace.is_empty() || id.namespace == namespace);
+        let naming = here.filter(|(_, (object, _))| {
+            object.windows(text.len().max(1)).any(|window| window == text.as_bytes())
+        });
+        naming.map(|(id, _)| id.clone()).collect()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    fn apply(&mut self, object: &Value) {
+        let Some(id) = WorkloadId::of(object) else { return };
+        let is_going = object.pointer("/metadata/deletionTimestamp").is_some();
+        if is_going || !has_key_of_ours(object) {
+            self.remove(&id);
+            return;
+        }
+        let mut facts = Facts::of(object);
+        let Some(text) = stripped(object) else { return };
+        match self.objects.get_mut(&id) {
+            Some((known, before)) => {
+                let is_told = before.status != facts.status;
+                facts.told = if is_told { Some(Instant::now()) } else { before.told };
+                let is_same =
+                    *known == text && Facts { version: before.version.clone(), ..facts.clone() } == *before;
+                (*known, *before) = (text, facts);
+                if is_same {
+                    return;
+                }
+            }
+            None => {
+                facts.told = self.listed.contains(id.kind.name()).then(Instant::now);
+                self.objects.insert(id.clone(), (text, facts));
+            }
+        }
+        self.dirty.insert(id);
+    }
+
+    fn remove(&mut self, id: &WorkloadId) {
+        if self.objects.remove(id).is_some() {
+            self.dirty.insert(id.clone());
+        }
+    }
+}
+
+// === impl Facts ===
+
+impl Facts {
+    fn of(object: &Value) -> Self {
+        let text = |field: &str| {
+            object
+                .pointer(&format!("/metadata/{field}"))
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+        Self {
+            uid: text("uid"),
+            version: text("resourceVersion"),
+            is_rolled_out: is_rolled_out(object),
+            is_controlled: owners
+                .into_iter()
+                .flatten()
+                .any(|owner| owner.get("controller") == Some(&true.into())),
+            refreshed: annotation(object, "/spec/template/metadata/annotations", keys::REFRESHED),
+            status: annotation(object, "/metadata/annotations", keys::STATUS),
+            told: None,
+        }
+    }
+}
+
+fn annotation(object: &Value, map: &str, key: &str) -> Option<String> {
+    object.pointer(map)?.get(key)?.as_str().map(str::to_owned)
+}
+
+fn is_rolled_out(object: &Value) -> bool {
+    let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64);
+    let status = |field: &str| number(&format!("/status/{field}")).unwrap_or_default();
+    if status("observedGeneration") < number("/metadata/generation").unwrap_or_default() {
+        return false;
+    }
+    let wanted = number("/spec/replicas").unwrap_or(1);
+    if Kind::of(object) == Some(Kind::Deployment) {
+        return status("updatedReplicas") >= wanted
+            && status("replicas") <= status("updatedReplicas")
+            && status("availableReplicas") >= wanted;
+    }
+    let strategy = object.pointer("/spec/updateStrategy/type").and_then(Value::as_str);
+    let partition = number("/spec/updateStrategy/rollingUpdate/partition").unwrap_or_default();
+    // Who holds pods back by hand is waited for by nobody.
+    strategy == Some("OnDelete")
+        || (status("updatedReplicas") >= wanted - partition && status("readyReplicas") >= wanted)
+}
+
+fn has_key_of_ours(object: &Value) -> bool {
+    let Ok(Some(workload)) = Workload::read(object) else { return false };
+    let maps = [workload.own_annotations(), workload.template_annotations()];
+    maps.into_iter().flatten().flatten().any(|(key, _)| key.starts_with(keys::PREFIX))
+}
+
+/// The object without what changes all the time or is not looked at, as text.
+fn stripped(object: &Value) -> Option<Box<[u8]>> {
+    let mut object = object.clone();
+    object.as_object_mut()?.remove("status");
+    let metadata = object.get_mut("metadata")?.as_object_mut()?;
+    for field in ["managedFields", "resourceVersion", "generation"] {
+        metadata.remove(field);
+    }
+    serde_json::to_vec(&object).ok().map(Vec::into_boxed_slice)
+}
