@@ -62,11 +62,6 @@ impl Refusal {
             _ => Self::Away(status.message.clone()),
         }
     }
-
-    /// Whether it says something of the object, so that trying again right away is of no use.
-    pub fn is_final(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::NotFound)
-    }
 }
 
 // === impl Objects ===

@@ -362,7 +362,8 @@ impl Controller {
             }
             Problem::Failed => {}
         }
-        self.want(Key::Refresh(id.clone()), refresh::PATIENCE);
+        // From then on, how long it lasts is watched.
+        self.want(Key::Refresh(id.clone()), SETTLE);
     }
 
     /// What a refused write comes to: for whom, the intent, and the object that was to be made.

@@ -61,6 +61,10 @@ pub(super) async fn refresh(controller: &Controller, id: &WorkloadId) -> Done {
     let missed = controller.uses().set_missed(id, !again.missed.is_empty());
     controller.metrics.set_missed(missed);
     match one.work().await {
+        Ok(Done::Well) => {
+            let left = controller.uses().until_lasting(id, PATIENCE);
+            left.map_or(Done::Well, Done::Again)
+        }
         Ok(done) => done,
         // It changed in between, and is looked at again for that.
         Err(Refusal::Conflict) => Done::Again(PAUSE),

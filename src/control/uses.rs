@@ -236,6 +236,13 @@ impl Uses {
         lasting.map(|((intent, _), trouble)| (intent.clone(), trouble.reason.clone())).collect()
     }
 
+    /// How long it is until the next trouble of a workload lasts as long as `patience`.
+    pub(super) fn until_lasting(&self, id: &WorkloadId, patience: Duration) -> Option<Duration> {
+        let troubles = self.troubles.get(id).into_iter().flatten();
+        let left = troubles.filter_map(|(_, trouble)| patience.checked_sub(trouble.since.elapsed()));
+        left.filter(|left| !left.is_zero()).min()
+    }
+
     /// The Secrets with whose earlier values the pods of a workload were made: each name with what its values are now.
     pub(super) fn stale(&self, id: &WorkloadId) -> BTreeMap<String, String> {
         let Some(used) = self.workloads.get(id) else { return BTreeMap::new() };
