@@ -7,6 +7,7 @@
     clippy::indexing_slicing,
     reason = "a test may panic, in its helpers too, and its name is its documentation"
 )]
+mod again;
 mod claims;
 mod decision;
 mod departure;
