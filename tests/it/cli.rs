@@ -310,6 +310,33 @@ fn explain_tells_an_operator_why_an_offer_is_not_for_a_namespace() {
 }
 
 #[test]
+fn an_apps_own_file_tells_its_address() {
+    let app =
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: wiki, namespace: blog}, spec: {template: {
+          metadata: {labels: {app: wiki}, annotations: {opportune.libre.sh/wants: mail,
+            opportune.libre.sh/env.mail: 'BASE=[[app.url]]pages'}},
+          spec: {containers: [{name: wiki, image: example.org/wiki}]}}}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: wiki, namespace: blog}, spec: {selector: {app: wiki}}}
+---
+{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: wiki, namespace: blog}, spec: {
+  tls: [{hosts: [wiki.example.org]}], rules: [{host: wiki.example.org, http: {paths: [
+    {path: /w, pathType: Prefix, backend: {service: {name: wiki, port: {number: 80}}}}]}}]}}
+";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wiki.yaml");
+    std::fs::write(&path, app).unwrap();
+    assert!(!inject(app, &[]).out.contains("BASE\n"), "nothing tells the address");
+    let ran = inject(app, &["--catalog", path.to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(
+        ran.out.contains("- name: BASE\n          value: https://wiki.example.org/w/pages\n"),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
 fn explain_names_the_profiles_that_fit_as_well() {
     let profile = "{apiVersion: opportune.libre.sh/v1alpha1, kind: AppProfile, metadata: {name: ours},\n\
         spec: {images: [docker.io/bitnami/wordpress]}}\n";

@@ -172,6 +172,7 @@ impl<'a> Versions<'a> {
             wishes: &wishes,
             profile,
             containers: target::containers(&base, profile, &wishes)?,
+            address: catalog.app_address(request.namespace, &base.pod_labels()),
         };
         let standing = |intent: &Intent| self.standing(&base, &|other| other == intent);
         let before = Before {

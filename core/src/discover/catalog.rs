@@ -1,7 +1,7 @@
 //! The catalog: all that is known at one moment, indexed so that a question costs what its answer is long.
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Consumers, Labels, Offer, OfferId, Origin, Recipes};
+use super::{AppAddress, Consumers, Labels, Offer, OfferId, Origin, Recipes, route::Addresses};
 use crate::{inject::profile::Profiles, intent::Intent, keys};
 
 /// All offers, profiles and namespaces known at one moment: an immutable snapshot.
@@ -13,6 +13,7 @@ pub struct Catalog {
     by_id: HashMap<Intent, HashMap<OfferId, Arc<Offer>>>,
     by_name: HashMap<Intent, HashMap<String, Vec<Arc<Offer>>>>,
     namespaces: HashMap<String, NamespaceFacts>,
+    addresses: HashMap<String, Arc<Addresses>>,
     profiles: Profiles,
     recipes: Arc<Recipes>,
 }
@@ -65,11 +66,12 @@ impl Catalog {
     pub(super) fn new(
         mut offers: Vec<Arc<Offer>>,
         namespaces: HashMap<String, NamespaceFacts>,
+        addresses: HashMap<String, Arc<Addresses>>,
         profiles: Profiles,
         recipes: Arc<Recipes>,
     ) -> Self {
         offers.sort_by(|a, b| (&a.intent, &a.id).cmp(&(&b.intent, &b.id)));
-        let mut catalog = Self { namespaces, profiles, recipes, ..Self::default() };
+        let mut catalog = Self { namespaces, addresses, profiles, recipes, ..Self::default() };
         for offer in &offers {
             let intent = offer.intent.clone();
             catalog.by_id.entry(intent.clone()).or_default().insert(offer.id.clone(), offer.clone());
@@ -156,6 +158,13 @@ impl Catalog {
             Consumers::Selected(selector) if selector.matches(&self.labels(namespace)) => Ok(()),
             Consumers::Selected(_) | Consumers::OwnNamespace => Err(NotForNamespace::NotConsumer),
         }
+    }
+
+    /// Where the world reaches pods with these labels, as an Ingress or HTTPRoute of their namespace says that leads to a
+    /// Service that selects them. Of several: one with TLS first, then one to all of its host, then the first in byte
+    /// order of hosts.
+    pub fn app_address(&self, namespace: &str, pod_labels: &Labels) -> Option<AppAddress> {
+        self.addresses.get(namespace)?.find(pod_labels)
     }
 
     /// What a namespace's label says about injection.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{
     Catalog, Labels, NamespaceFacts, Offer, Recipes, declared,
     object::{self, DEFAULT_NAMESPACE, ObjectError},
+    route::{ROUTES, Routes},
     service::{ServiceFacts, Surroundings},
 };
 use crate::{
@@ -44,6 +45,7 @@ pub struct Inventory {
     workloads: BTreeMap<String, BTreeMap<ObjectKey, Pods>>,
     offers: BTreeMap<ObjectKey, Vec<Arc<Offer>>>,
     namespaces: HashMap<String, NamespaceFacts>,
+    routes: Routes,
     /// Namespaces where what stands around Services changed since the last snapshot.
     changed: BTreeSet<String>,
     profiles: BTreeMap<String, Arc<Profile>>,
@@ -74,6 +76,7 @@ impl Inventory {
             workloads: BTreeMap::new(),
             offers: BTreeMap::new(),
             namespaces: HashMap::new(),
+            routes: Routes::default(),
             changed: BTreeSet::new(),
             profiles: BTreeMap::new(),
             is_changed: true,
@@ -146,6 +149,7 @@ impl Inventory {
             }
             "Namespace" => self.namespaces.keys().map(|name| (None, name.clone())).collect(),
             "AppProfile" => self.profiles.keys().map(|name| (None, name.clone())).collect(),
+            kind if ROUTES.contains(&kind) => self.routes.names(kind).map(|(ns, n)| nested(ns, n)).collect(),
             _ => {
                 let keys = self.workloads.values().flat_map(BTreeMap::keys).chain(self.offers.keys());
                 keys.filter(|(of, ..)| *of == kind).map(|(_, ns, name)| (ns.clone(), name.clone())).collect()
@@ -167,6 +171,7 @@ impl Inventory {
                 {
                     known.remove(&config_map);
                 }
+                self.routes.reselect(space);
                 self.drop_offers(&("Service", Some(space.to_owned()), name.clone()));
             }
             "Namespace" => self.is_changed |= self.namespaces.remove(name).is_some(),
@@ -178,6 +183,7 @@ impl Inventory {
             "StorageClass" => self.drop_offers(&("StorageClass", None, name.clone())),
             "ServiceOffer" => self.drop_offers(&("ServiceOffer", Some(space.to_owned()), name.clone())),
             "AppProfile" => self.is_changed |= self.profiles.remove(name).is_some(),
+            kind if ROUTES.contains(&kind) => self.routes.remove(kind, space, name),
             _ => {
                 let Some(kind) = WORKLOADS.iter().find(|known| **known == kind) else { return };
                 let key = (*kind, Some(space.to_owned()), name.clone());
@@ -213,6 +219,8 @@ impl Inventory {
                 let key = ("StorageClass", None, object::name(object)?);
                 Ok(self.set_offers(key, offer.into_iter().collect()))
             }
+            ("networking.k8s.io", "Ingress") => self.routes.apply("Ingress", object),
+            ("gateway.networking.k8s.io", "HTTPRoute") => self.routes.apply("HTTPRoute", object),
             (keys::GROUP, "ServiceOffer") => {
                 let offer = declared::service_offer(object, &self.recipes)?;
                 let (namespace, name) = object::namespaced_name(object)?;
@@ -235,28 +243,37 @@ impl Inventory {
     /// All that is known now, where that is something else than at the last snapshot: most of what a cluster tells, such
     /// as the status of a Deployment, makes no difference to us.
     pub fn changed(&mut self) -> Option<Catalog> {
-        for namespace in std::mem::take(&mut self.changed) {
-            self.recognise_all(&namespace);
-        }
+        self.settle();
         self.is_changed.then(|| self.snapshot())
     }
 
     /// All that is known now.
     pub fn snapshot(&mut self) -> Catalog {
-        for namespace in std::mem::take(&mut self.changed) {
-            self.recognise_all(&namespace);
-        }
+        self.settle();
         self.is_changed = false;
         let offers = self.offers.values().flatten().cloned().collect();
         let profiles = self.built_in.with(self.profiles.values().cloned());
-        Catalog::new(offers, self.namespaces.clone(), profiles, self.recipes.clone())
+        let addresses = self.routes.addresses();
+        Catalog::new(offers, self.namespaces.clone(), addresses, profiles, self.recipes.clone())
+    }
+
+    /// Draws what follows from what changed.
+    fn settle(&mut self) {
+        for namespace in std::mem::take(&mut self.changed) {
+            self.recognise_all(&namespace);
+        }
+        self.is_changed |= self.routes.settle(&self.services);
     }
 
     fn apply_service(&mut self, object: &Value) -> Result<Taken, ObjectError> {
         let service = ServiceFacts::read(object)?;
         let namespace = service.namespace.clone();
         let taken = self.recognise(&service);
-        self.services.entry(namespace).or_default().insert(service.name.clone(), service);
+        let services = self.services.entry(namespace.clone()).or_default();
+        if services.get(&service.name).and_then(ServiceFacts::pods) != service.pods() {
+            self.routes.reselect(&namespace);
+        }
+        services.insert(service.name.clone(), service);
         taken
     }
 

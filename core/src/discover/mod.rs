@@ -8,6 +8,7 @@ mod inventory;
 mod object;
 mod offer;
 mod recipe;
+mod route;
 mod selector;
 mod service;
 
@@ -17,4 +18,5 @@ pub use object::ObjectError;
 pub(crate) use object::string_map;
 pub use offer::{Consumers, CredentialsSecret, Offer, OfferId, Origin, Source};
 pub use recipe::{Recipe, Recipes, recipe_schema};
+pub use route::AppAddress;
 pub use selector::{LabelSelector, Labels, NotASelector};

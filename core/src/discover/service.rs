@@ -68,6 +68,11 @@ impl ServiceFacts {
         })
     }
 
+    /// Which pods it leads to, where it leads to pods.
+    pub(super) fn pods(&self) -> Option<&Labels> {
+        Some(&self.selector).filter(|selector| !selector.is_empty() && self.external_name.is_none())
+    }
+
     fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.get(key).map(String::as_str)
     }

@@ -387,13 +387,15 @@ impl Target<'_> {
     }
 
     fn app_setting(&self, setting: &str) -> Option<String> {
-        let name = match setting {
+        let address = self.address.as_ref();
+        let value = match setting {
             "name" => self.workload.name,
             "namespace" => self.namespace,
-            // Known when there is an Ingress or HTTPRoute: filled at refresh.
+            "url" => &address?.url,
+            "host" => &address?.host,
             _ => return None,
         };
-        (!name.is_empty()).then(|| name.to_owned())
+        (!value.is_empty()).then(|| value.to_owned())
     }
 
     pub(super) fn app(&self) -> String {

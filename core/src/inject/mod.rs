@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::{
     decide::{Absence, Choice, Decision, Outcome, Plan, Question, Skipped, Wishes, choose},
-    discover::{Catalog, Offer},
+    discover::{AppAddress, Catalog, Offer},
     inject::{
         additions::Additions,
         env::Fitted,
@@ -39,6 +39,8 @@ pub(crate) struct Target<'a> {
     pub wishes: &'a Wishes,
     pub profile: Option<&'a Profile>,
     pub containers: Vec<&'a Container<'a>>,
+    /// Where the world reaches it.
+    pub address: Option<AppAddress>,
 }
 
 /// What was known of the workload before.

@@ -19,6 +19,7 @@ mod lasting;
 mod merge;
 mod properties;
 mod reviews;
+mod routes;
 mod security;
 mod stateful;
 mod storage;
