@@ -13,6 +13,7 @@ use super::{
     source::{ClusterArgs, block_on},
     style::{self, plain},
 };
+use crate::watch::Unread;
 
 /// Options of `opportune catalog`.
 #[derive(Debug, Args)]
@@ -49,7 +50,7 @@ pub fn run(args: &CatalogArgs) -> Result<String, Failure> {
     let (catalog, is_partial) = match args.cluster.is_live() {
         true => {
             let (catalog, unread) = block_on(args.cluster.read_live(None))?;
-            (catalog, unread.iter().any(|unread| unread.is_forbidden))
+            (catalog, unread.iter().any(Unread::hides_offers))
         }
         false => (args.cluster.read(None)?, false),
     };

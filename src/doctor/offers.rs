@@ -18,7 +18,7 @@ const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 /// What was read of the cluster, by intent.
 pub(super) fn judge(reading: &Reading) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for unread in reading.unread.iter().filter(|unread| unread.is_forbidden) {
+    for unread in reading.unread.iter().filter(|unread| unread.hides_offers()) {
         let what = format!("can't look: no right to list {} in the whole cluster", unread.resource);
         findings.push(Finding::warn(CHECK, what, "ask somebody who may, or go on without this check"));
     }

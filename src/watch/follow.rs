@@ -26,7 +26,7 @@ const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 10);
 const SOON: Duration = Duration::from_secs(1);
 /// How long to wait for a resource whose CRD is not installed.
 const UNKNOWN: Duration = Duration::from_secs(15);
-/// So many times in a row a resource of ours, which was there, has to be not found before it counts as gone: a proxy that does
+/// So many times in a row a resource that may be missing, which was there, has to be not found before it counts as gone: a proxy that does
 /// not know its way for a moment answers the same.
 const GONE: u32 = 3;
 /// How long the API server may take to tell everything at first.
@@ -107,7 +107,7 @@ impl Follower {
                     self.beginning = Beginning::Listed;
                     continue;
                 }
-                Err(error) if error.is_not_found() && self.resource.is_ours() => {
+                Err(error) if error.is_not_found() && self.resource.may_be_missing() => {
                     self.not_found += 1;
                     if !self.is_listed || self.not_found >= GONE {
                         self.pulse.unknown();

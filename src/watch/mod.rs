@@ -58,7 +58,7 @@ pub enum Error {
 // === impl Error ===
 
 impl Error {
-    /// Nothing is found at this resource's address: where it is one of ours, its CRD is not installed.
+    /// Nothing is found at this resource's address: where it may be missing, its CRD is not installed.
     fn is_not_found(&self) -> bool {
         self.code() == Some(404)
     }

@@ -1,5 +1,8 @@
 //! The cluster as it is at one moment, for commands: with the rights of the person who asks, which may be few.
-use super::{Change, Error, RESOURCES, Resource, config_maps, resource::ANSWER};
+use super::{
+    Change, Error, RESOURCES, Resource, config_maps,
+    resource::{ANSWER, is_route},
+};
 use kube::Client;
 use opportune_core::discover::{Catalog, Inventory};
 use serde_json::Value;
@@ -40,6 +43,15 @@ pub struct Unread {
     pub reason: &'static str,
 }
 
+// === impl Unread ===
+
+impl Unread {
+    /// Whether there may be offers that the person can't see; of what is no route to an app there may.
+    pub fn hides_offers(&self) -> bool {
+        self.is_forbidden && !is_route(self.kind)
+    }
+}
+
 /// Reads what discovery needs.
 ///
 /// # Errors
@@ -75,11 +87,15 @@ async fn read_resource(
     let (name, kind) = (resource.name, resource.kind);
     let unread =
         |is_partly_read, reason| Some(Unread { resource: name, kind, is_forbidden, is_partly_read, reason });
-    if error.is_not_found() && resource.is_ours() {
-        return Ok(unread(false, "its CRD is not installed"));
+    if error.is_not_found() && resource.may_be_missing() {
+        // Nobody misses what is not ours: there is nothing to be read of it.
+        return Ok(unread(false, "its CRD is not installed").filter(|_| resource.is_ours()));
     }
     if !is_forbidden {
         return Err(error);
+    }
+    if is_route(kind) && !resource.is_known(client).await {
+        return Ok(None);
     }
     let Scope::Namespace(namespace) = scope else { return Ok(unread(false, FORBIDDEN)) };
     if resource.kind == "Namespace" {
@@ -90,7 +106,8 @@ async fn read_resource(
         return Ok(unread(false, FORBIDDEN));
     }
     match list(client, resource, Some(namespace), inventory, left_out).await {
-        Ok(()) => Ok(unread(true, FORBIDDEN)),
+        // A route leads nowhere but into its own namespace.
+        Ok(()) => Ok(unread(true, FORBIDDEN).filter(|_| !is_route(kind))),
         Err(error) if error.is_forbidden() => Ok(unread(false, FORBIDDEN)),
         Err(error) => Err(error),
     }

@@ -87,7 +87,13 @@ impl Pulse {
         let mut beat = self.beat();
         if !std::mem::replace(&mut beat.is_unknown, true) {
             let resource = self.resource.name;
-            tracing::warn!(resource, "not installed: apply the CRDs (`opportune crds | kubectl apply -f -`)");
+            match self.resource.is_ours() {
+                true => tracing::warn!(
+                    resource,
+                    "not installed: apply the CRDs (`opportune crds | kubectl apply -f -`)"
+                ),
+                false => tracing::debug!(resource, "not installed, and not needed"),
+            }
         }
     }
 

@@ -12,7 +12,7 @@ const PAGE: u32 = 250;
 /// How long one page may take.
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
 
-/// One resource that offers, or what decides over them, come from.
+/// One resource that offers, what decides over them, or the addresses of apps come from.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resource {
     /// Its plural name with its group, as in `kubectl get`; also the label in metrics.
@@ -38,16 +38,26 @@ macro_rules! resource {
     };
 }
 
+/// The Gateway API, which not every cluster has.
+const GATEWAY: &str = "gateway.networking.k8s.io/v1";
+
 /// All of them; the right to list and watch each is needed.
-pub static RESOURCES: [Resource; 7] = [
+pub static RESOURCES: [Resource; 9] = [
     resource!("namespaces", "Namespace", "v1", "namespaces", false),
     resource!("services", "Service", "v1", "services", true),
     resource!("storageclasses.storage.k8s.io", "StorageClass", "storage.k8s.io/v1", "storageclasses", false),
     resource!("deployments.apps", "Deployment", "apps/v1", "deployments", true),
     resource!("statefulsets.apps", "StatefulSet", "apps/v1", "statefulsets", true),
+    resource!("ingresses.networking.k8s.io", "Ingress", "networking.k8s.io/v1", "ingresses", true),
+    resource!("httproutes.gateway.networking.k8s.io", "HTTPRoute", GATEWAY, "httproutes", true),
     resource!("serviceoffers.opportune.libre.sh", "ServiceOffer", keys::API_VERSION, "serviceoffers", true),
     resource!("appprofiles.opportune.libre.sh", "AppProfile", keys::API_VERSION, "appprofiles", false),
 ];
+
+/// Whether objects of this kind tell the addresses of apps in their own namespace, and nothing of offers.
+pub(super) fn is_route(kind: &str) -> bool {
+    matches!(kind, "Ingress" | "HTTPRoute")
+}
 
 /// One page of a listing.
 #[derive(Debug, Deserialize)]
@@ -106,9 +116,23 @@ impl Pages {
 // === impl Resource ===
 
 impl Resource {
-    /// Whether it is defined by a CRD of ours, which may not be installed.
+    /// Whether it is defined by a CRD of ours.
     pub(super) fn is_ours(&self) -> bool {
         self.api_version == keys::API_VERSION
+    }
+
+    /// Whether a cluster may do without it: that it is not there is an answer then.
+    pub(super) fn may_be_missing(&self) -> bool {
+        self.is_ours() || self.api_version == GATEWAY
+    }
+
+    /// Whether the API server knows it, as far as everybody may ask: where it does not, rights to it say nothing.
+    pub(super) async fn is_known(&self, client: &kube::Client) -> bool {
+        let Ok(request) = http::Request::get(format!("/apis/{}", self.api_version)).body(Vec::new()) else {
+            return true;
+        };
+        let answer = timeout(ANSWER, client.request::<Value>(request)).await;
+        !matches!(answer, Ok(Err(kube::Error::Api(status))) if status.code == 404)
     }
 
     /// Requests for all objects, or those of one namespace.

@@ -198,9 +198,10 @@ proptest! {
     }
 
     #[test]
-    fn any_object_is_taken_or_refused_by_the_inventory(object in any_json(), kind in 0..5_usize) {
+    fn any_object_is_taken_or_refused_by_the_inventory(object in any_json(), kind in 0..7_usize) {
         let kinds = ["v1/Service", "v1/Namespace", "storage.k8s.io/v1/StorageClass",
-            "opportune.libre.sh/v1alpha1/ServiceOffer", "opportune.libre.sh/v1alpha1/AppProfile"];
+            "opportune.libre.sh/v1alpha1/ServiceOffer", "opportune.libre.sh/v1alpha1/AppProfile",
+            "networking.k8s.io/v1/Ingress", "gateway.networking.k8s.io/v1/HTTPRoute"];
         let (version, kind) = kinds[kind].rsplit_once('/').unwrap();
         let mut object = object;
         if let Some(map) = object.as_object_mut() {
@@ -210,5 +211,26 @@ proptest! {
         let mut inventory = inventory();
         let _ = inventory.apply(&object);
         inventory.snapshot();
+    }
+
+    #[test]
+    fn an_address_holds_nothing_that_means_something_elsewhere(
+        host in "\\PC{0,20}|[a-z0-9.*-]{1,12}",
+        path in "\\PC{0,20}|/[a-z/.%-]{0,12}",
+    ) {
+        let world = World::empty()
+            .and(yaml("{apiVersion: v1, kind: Service, metadata: {name: web, namespace: blog}, spec: {selector: {app: app}}}"))
+            .and(json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+                "metadata": {"name": "web", "namespace": "blog"},
+                "spec": {"rules": [{"host": host, "http": {"paths": [
+                    {"path": path, "pathType": "Prefix", "backend": {"service": {"name": "web"}}}]}}]}}));
+        let labels = [("app".to_owned(), "app".to_owned())].into();
+        if let Some(address) = world.catalog().app_address("blog", &labels) {
+            let rest = address.url.strip_prefix(&format!("http://{host}/")).unwrap();
+            let is_harmless = |c: char| c.is_ascii_alphanumeric() || "/_.-".contains(c);
+            prop_assert!(address.host == host && address.url.ends_with('/'), "{address:?}");
+            prop_assert!(host.chars().chain(rest.chars()).all(is_harmless), "{address:?}");
+            prop_assert!(!address.url["http://".len()..].contains("//") && !rest.contains("../"), "{address:?}");
+        }
     }
 }

@@ -25,7 +25,7 @@ use trial::{Run, themes};
 
 themes![
     away, callers, calls, doctor, explain, gitops, install, life, merges, modes, notes, objects, others,
-    programs, quiet, resources, rotation, timeliness, undo, users, writers,
+    programs, quiet, resources, rotation, routes, timeliness, undo, users, writers,
 ];
 
 /// Files of this folder that hold no trials.

@@ -182,7 +182,7 @@ fn next(
     if is_accepted(&verdict) {
         text += &changes(&changed, &inject::patched(&changed, &verdict.patch)?);
     }
-    if unread.iter().any(|unread| unread.is_forbidden) {
+    if unread.iter().any(Unread::hides_offers) {
         text += "\n  You may not see all that the webhook sees (the warnings name what): offers may be missing here, and the \
                  webhook\n  may decide otherwise.\n";
     }
