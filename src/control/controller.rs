@@ -91,6 +91,8 @@ pub(super) struct Controller {
     pub pace: refresh::Pace,
     pub offers: offers::Said,
     uses: Mutex<Uses>,
+    /// The catalog by which all workloads were looked at.
+    seen: Mutex<Arc<Catalog>>,
     work: mpsc::UnboundedSender<(Key, Duration)>,
     /// Since when we lead.
     pub began: Instant,
@@ -117,6 +119,7 @@ pub async fn work(scene: Scene, rollouts: bool, identity: String) {
         pace: refresh::Pace::default(),
         offers: offers::Said::default(),
         uses: Mutex::default(),
+        seen: Mutex::default(),
         work,
         began: Instant::now(),
     });
@@ -124,6 +127,7 @@ pub async fn work(scene: Scene, rollouts: bool, identity: String) {
     let _reset = Reset(metrics);
     controller.until_read().await;
     controller.workloads.take_changed();
+    *controller.seen() = controller.catalog.load_full();
     let mut queue = Queue::new();
     for id in controller.workloads.ids() {
         queue.push(Key::Workload(id), Duration::ZERO);
@@ -205,18 +209,22 @@ impl Controller {
         }
     }
 
-    /// A workload, and what a decision made now would come to.
+    /// A workload, and what a decision made now would come to; `None` where it is no more, or never touched.
     pub(super) fn again(&self, id: &WorkloadId) -> Option<(Stored, Again)> {
+        if self.options.load().is_excluded(&id.namespace) {
+            return None;
+        }
         let stored = self.workloads.get(id)?;
         let again = look_again(&stored.object, &id.namespace, &self.catalog.load(), &self.options())?;
         Some((stored, again))
     }
 
     async fn look(&self, id: &WorkloadId) -> Done {
+        let before = self.uses().of(id).map(|used| used.offers.clone()).unwrap_or_default();
         let Some((stored, again)) = self.again(id) else {
-            let objects = self.uses().remove(id);
+            self.uses().remove(id);
             self.rollouts().forget(id);
-            self.want_offers(&objects);
+            self.want_offers(&before);
             let missed = self.uses().set_missed(id, false);
             self.metrics.set_missed(missed);
             return Done::Well;
@@ -227,10 +235,13 @@ impl Controller {
             needs: again.needs,
             withdrawn: again.withdrawn,
             offers: again.offers,
+            concerned: again.concerned,
         };
         self.follow_withdrawn(&used);
+        if before != used.offers {
+            self.want_offers(before.symmetric_difference(&used.offers));
+        }
         let objects = self.uses().set(id, used.clone());
-        self.want_offers(&objects);
         for object in objects {
             self.want(Key::Object(object), Duration::ZERO);
         }
@@ -253,11 +264,15 @@ impl Controller {
         for object in self.uses().objects() {
             self.want(Key::Object(object), Duration::ZERO);
         }
-        let ids = self.workloads.ids();
-        for id in ids {
-            self.want(Key::Workload(id), PASS);
+        let catalog = self.catalog.load_full();
+        let before = std::mem::replace(&mut *self.seen(), Arc::clone(&catalog));
+        let difference = catalog.difference(&before);
+        for (id, used) in self.uses().all() {
+            if difference.concerns(&id.namespace, &used.concerned) {
+                self.want(Key::Workload(id.clone()), PASS);
+            }
         }
-        for offer in self.catalog.load().offers().filter(|offer| offer.id.source == Source::ServiceOffer) {
+        for offer in catalog.offers().filter(|offer| offer.id.source == Source::ServiceOffer) {
             self.want(Key::Offer(offer.id.clone()), Duration::ZERO);
         }
         tracing::debug!(
@@ -315,13 +330,10 @@ impl Controller {
         start + count
     }
 
-    /// The ServiceOffers behind those objects count their consumers anew.
-    fn want_offers<'a>(&self, objects: impl IntoIterator<Item = &'a Object>) {
-        if objects.into_iter().next().is_none() {
-            return;
-        }
-        for offer in self.catalog.load().offers().filter(|offer| offer.id.source == Source::ServiceOffer) {
-            self.want(Key::Offer(offer.id.clone()), Duration::from_secs(1));
+    /// ServiceOffers among those count their consumers anew.
+    fn want_offers<'a>(&self, offers: impl IntoIterator<Item = &'a OfferId>) {
+        for id in offers.into_iter().filter(|id| id.source == Source::ServiceOffer) {
+            self.want(Key::Offer(id.clone()), Duration::from_secs(1));
         }
     }
 
@@ -329,6 +341,10 @@ impl Controller {
     pub(super) fn want(&self, key: Key, delay: Duration) {
         // Nobody takes it only where we lead no more.
         let _ = self.work.send((key, delay));
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Arc<Catalog>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn uses(&self) -> MutexGuard<'_, Uses> {

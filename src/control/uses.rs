@@ -28,6 +28,8 @@ pub(super) struct Used {
     pub uid: String,
     pub needs: Needs,
     pub withdrawn: BTreeMap<Intent, Withdrawn>,
+    /// The intents that it asks for or has something of.
+    pub concerned: BTreeSet<Intent>,
     /// The offers in use, with credentials or without.
     pub offers: BTreeSet<OfferId>,
     /// [`opportune_core::admit::template_hash`]
@@ -122,11 +124,13 @@ impl Uses {
     }
 
     /// Forgets a workload that is no more. What only it used is removed by Kubernetes, as its owner is gone.
-    pub(super) fn remove(&mut self, id: &WorkloadId) -> BTreeSet<Object> {
+    pub(super) fn remove(&mut self, id: &WorkloadId) {
         let used = self.workloads.remove(id).unwrap_or_default();
-        let objects = objects(id, &used.needs);
-        for object in &objects {
-            self.drop_user(object, id);
+        for object in objects(id, &used.needs) {
+            self.drop_user(&object, id);
+            if !self.users.contains_key(&object) {
+                self.copies.remove(&object);
+            }
         }
         for former in self.former.values_mut() {
             former.remove(id);
@@ -135,7 +139,6 @@ impl Uses {
         self.troubles.remove(id);
         self.missed.remove(id);
         self.retries.remove(id);
-        objects
     }
 
     fn drop_user(&mut self, object: &Object, id: &WorkloadId) {
@@ -145,6 +148,11 @@ impl Uses {
                 self.users.remove(object);
             }
         }
+    }
+
+    /// All workloads, each with what it uses.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&WorkloadId, &Used)> {
+        self.workloads.iter()
     }
 
     /// What a workload uses.

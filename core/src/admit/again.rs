@@ -34,6 +34,8 @@ pub struct Again {
     pub needs: Needs,
     /// The offers in use.
     pub offers: BTreeSet<OfferId>,
+    /// The intents that it asks for or has something of.
+    pub concerned: BTreeSet<Intent>,
     /// What was decided now; `None` where injection is off, or nothing can be decided.
     pub plan: Option<Plan>,
     /// The intents for which an update of the workload would change its pods.
@@ -80,12 +82,18 @@ pub fn look_again(object: &Value, namespace: &str, catalog: &Catalog, options: &
     let decided = versions.decide(&request, catalog, options);
     let workload = Workload::read(object).ok().flatten()?;
     let wishes = Wishes::read(&workload).unwrap_or_default();
-    let mut again = Again { refresh: wishes.refresh, required: wishes.requires.clone(), ..Again::default() };
+    let mut again = Again {
+        refresh: wishes.refresh,
+        required: wishes.requires.clone(),
+        concerned: wishes.asked().into_keys().collect(),
+        ..Again::default()
+    };
     if let Some(record) = versions.record() {
         let account = Account::by(&workload, record);
         let delivery = decided.as_ref().map(|verdict| verdict.delivery.clone()).unwrap_or_default();
         again.needs = Needs::of(&workload, record, &account, &delivery, wishes.retain);
         again.withdrawn.clone_from(&record.withdrawn);
+        again.concerned.extend(record.intents().chain(record.withdrawn.keys()).cloned());
         let used = record.intents().filter_map(|intent| record.offers.get(intent));
         again.offers = used.filter_map(|key| OfferId::from_key(key)).collect();
     }

@@ -147,11 +147,15 @@ impl Options {
         self.why_off(catalog, namespace).is_none()
     }
 
+    /// Whether a namespace is never touched.
+    pub fn is_excluded(&self, namespace: &str) -> bool {
+        namespace == keys::KUBE_SYSTEM
+            || self.excluded_namespaces.iter().any(|excluded| excluded == namespace)
+    }
+
     /// Why injection is off in a namespace, and what to do about it.
     pub fn why_off(&self, catalog: &Catalog, namespace: &str) -> Option<&'static str> {
-        if namespace == keys::KUBE_SYSTEM
-            || self.excluded_namespaces.iter().any(|excluded| excluded == namespace)
-        {
+        if self.is_excluded(namespace) {
             return Some("this namespace is excluded");
         }
         if self.selection == Selection::Caller {

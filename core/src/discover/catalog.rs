@@ -12,9 +12,9 @@ pub struct Catalog {
     incomplete: HashMap<Intent, Index>,
     by_id: HashMap<Intent, HashMap<OfferId, Arc<Offer>>>,
     by_name: HashMap<Intent, HashMap<String, Vec<Arc<Offer>>>>,
-    namespaces: HashMap<String, NamespaceFacts>,
-    addresses: HashMap<String, Arc<Addresses>>,
-    profiles: Profiles,
+    pub(super) namespaces: HashMap<String, NamespaceFacts>,
+    pub(super) addresses: HashMap<String, Arc<Addresses>>,
+    pub(super) profiles: Profiles,
     recipes: Arc<Recipes>,
 }
 

@@ -4,6 +4,7 @@
 //! answers who may use what in the time that the answer takes.
 mod catalog;
 mod declared;
+mod difference;
 mod inventory;
 mod object;
 mod offer;
@@ -13,6 +14,7 @@ mod selector;
 mod service;
 
 pub use catalog::{Catalog, NamespaceFacts, NamespaceLabel, NotForNamespace};
+pub use difference::Difference;
 pub use inventory::{Inventory, NamespacedName, Taken};
 pub use object::ObjectError;
 pub(crate) use object::string_map;

@@ -11,6 +11,7 @@ mod again;
 mod claims;
 mod decision;
 mod departure;
+mod difference;
 mod discovery;
 mod generate;
 mod hostile;

@@ -143,6 +143,13 @@ pub fn profile_schema() -> schemars::Schema {
 // === impl Profiles ===
 
 impl Profiles {
+    /// Whether none was added, changed or taken away.
+    pub(crate) fn are_those(&self, others: &Self) -> bool {
+        let mut pairs = self.profiles.iter().zip(&others.profiles);
+        self.profiles.len() == others.profiles.len()
+            && pairs.all(|((name, profile), (other, before))| name == other && Arc::ptr_eq(profile, before))
+    }
+
     /// The profiles that come with the program.
     ///
     /// # Errors
