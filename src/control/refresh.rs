@@ -42,7 +42,15 @@ const NEWS: Duration = Duration::from_secs(300);
 
 /// A bound on how fast workloads are changed.
 #[derive(Debug)]
-pub(super) struct Pace(Mutex<(f64, Instant)>);
+pub(super) struct Pace(Mutex<Budget>);
+
+#[derive(Debug)]
+struct Budget {
+    left: f64,
+    counted: Instant,
+    /// Up to when those who were turned away come back, one after the other.
+    promised: Instant,
+}
 
 /// The address of a workload's kind.
 pub(super) fn kind(kind: workload::Kind) -> Kind {
@@ -155,8 +163,8 @@ impl One<'_> {
         if operations.is_empty() {
             return Ok(Done::Well);
         }
-        if !self.controller.pace.take() {
-            return Ok(Done::Again(PAUSE));
+        if let Err(wait) = self.controller.pace.take() {
+            return Ok(Done::Again(wait));
         }
         let what = (self.id.namespace.as_str(), self.id.name.as_str(), self.stored.facts.version.as_str());
         self.controller.objects.change(kind(self.id.kind), what, operations, Run::Real).await?;
@@ -262,20 +270,26 @@ pub(super) fn cause(template: Option<&str>, stale: &BTreeMap<String, String>) ->
 
 impl Default for Pace {
     fn default() -> Self {
-        Self(Mutex::new((BURST, Instant::now())))
+        let now = Instant::now();
+        Self(Mutex::new(Budget { left: BURST, counted: now, promised: now }))
     }
 }
 
 impl Pace {
-    /// Whether one more change may be made now.
-    fn take(&self) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Takes the right to one change; else says when to come back, each caller at another time: thousands that came back
+    /// together would be looked at together.
+    fn take(&self) -> Result<(), Duration> {
+        let mut budget = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let (left, at) = *state;
-        let left = now.duration_since(at).as_secs_f64().mul_add(CHANGES, left).min(BURST);
-        let may = left >= 1.0;
-        *state = (if may { left - 1.0 } else { left }, now);
-        may
+        let since = now.duration_since(budget.counted).as_secs_f64();
+        budget.left = since.mul_add(CHANGES, budget.left).min(BURST);
+        budget.counted = now;
+        if budget.left >= 1.0 {
+            budget.left -= 1.0;
+            return Ok(());
+        }
+        budget.promised = budget.promised.max(now) + Duration::from_secs(1).div_f64(CHANGES);
+        Err(budget.promised.duration_since(now))
     }
 }
 
@@ -286,9 +300,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn changes_come_at_a_pace() {
         let pace = Pace::default();
-        assert_eq!((0..1000).filter(|_| pace.take()).count(), 50);
+        let waits: Vec<Duration> = (0..100).filter_map(|_| pace.take().err()).collect();
+        assert_eq!(waits.len(), 50);
+        assert_eq!((waits[0], waits[49]), (Duration::from_millis(50), Duration::from_millis(2500)));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!((0..1000).filter(|_| pace.take()).count(), 20);
+        assert_eq!((0..1000).filter(|_| pace.take().is_ok()).count(), 20);
     }
 
     #[test]

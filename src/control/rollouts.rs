@@ -105,12 +105,7 @@ pub(super) async fn roll_out(controller: &Controller) -> Done {
 
 /// The workloads that a rollout of ours keeps from being available.
 fn active(controller: &Controller) -> BTreeMap<WorkloadId, String> {
-    let facts = controller.workloads.ids().into_iter().filter_map(|id| {
-        let facts = controller.workloads.facts(&id)?;
-        let refreshed = facts.refreshed.filter(|_| !facts.is_rolled_out)?;
-        Some((id, refreshed))
-    });
-    let mut active: BTreeMap<WorkloadId, String> = facts.collect();
+    let mut active = controller.workloads.rolling();
     // What we began may not have been told to us yet.
     let rollouts = controller.rollouts();
     for (id, (cause, since)) in &rollouts.seen {

@@ -241,7 +241,11 @@ impl Uses {
     pub(super) fn lasting(&self, id: &WorkloadId, patience: Duration) -> BTreeMap<Intent, String> {
         let troubles = self.troubles.get(id).into_iter().flatten();
         let lasting = troubles.filter(|(_, trouble)| trouble.since.elapsed() >= patience);
-        lasting.map(|((intent, _), trouble)| (intent.clone(), trouble.reason.clone())).collect()
+        let told = |trouble: &Trouble| match trouble.problem {
+            Problem::Conflict => format!("conflict: {}", trouble.reason),
+            Problem::Refused | Problem::Failed => trouble.reason.clone(),
+        };
+        lasting.map(|((intent, _), trouble)| (intent.clone(), told(trouble))).collect()
     }
 
     /// How long it is until the next trouble of a workload lasts as long as `patience`.

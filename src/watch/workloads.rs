@@ -144,6 +144,13 @@ impl Workloads {
         self.known().objects.get(id).map(|(_, facts)| facts.clone())
     }
 
+    /// Those that a rollout of ours keeps from being rolled out, each with its cause.
+    pub fn rolling(&self) -> BTreeMap<WorkloadId, String> {
+        let known = self.known();
+        let rolling = known.objects.iter().filter(|(_, (_, facts))| !facts.is_rolled_out);
+        rolling.filter_map(|(id, (_, facts))| Some((id.clone(), facts.refreshed.clone()?))).collect()
+    }
+
     /// Those that name `text` anywhere, in a namespace or (`""`) in all.
     pub fn that_name(&self, namespace: &str, text: &str) -> BTreeSet<WorkloadId> {
         let known = self.known();
