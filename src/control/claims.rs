@@ -148,10 +148,7 @@ impl Claim<'_> {
 
     fn failed(&self, refusal: Refusal) -> Done {
         let users = [(self.id, self.used.uid.as_str(), self.storage)];
-        match self.controller.failed(&users, ("claim", self.name), refusal) {
-            Done::Again(_) => Done::Failed,
-            done => done,
-        }
+        self.controller.failed(&users, ("claim", self.name), refusal)
     }
 }
 

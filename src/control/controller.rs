@@ -7,7 +7,7 @@ use super::{
     queue::{Done, Queue},
     refresh,
     rollouts::{self, Rollouts},
-    sources::{Place, Sources},
+    sources::{Place, Sources, State},
     uses::{Made, Object, Problem, Used, Uses},
 };
 use crate::{
@@ -23,6 +23,7 @@ use opportune_core::{
     intent::Intent,
 };
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -267,6 +268,8 @@ impl Controller {
         let catalog = self.catalog.load_full();
         let before = std::mem::replace(&mut *self.seen(), Arc::clone(&catalog));
         let difference = catalog.difference(&before);
+        let places: HashSet<Place> = catalog.offers().filter_map(|offer| place_of(offer)).collect();
+        self.sources.retain(|place| places.contains(place));
         for (id, used) in self.uses().all() {
             if difference.concerns(&id.namespace, &used.concerned) {
                 self.want(Key::Workload(id.clone()), PASS);
@@ -304,8 +307,9 @@ impl Controller {
             })
             .map(|(id, _)| id.clone())
             .collect();
-        // What a new leader reads first is no change.
-        let is_change = self.began.elapsed() > SETTLE * 2;
+        // What a new leader reads first is no change, and what is not there is no reason to try again.
+        let is_present = matches!(self.sources.state(place), State::Present(_));
+        let is_change = is_present && self.began.elapsed() > SETTLE * 2;
         for id in waiting.iter().filter(|_| is_change) {
             uses.retry(id);
             self.want(Key::Refresh(id.clone()), Duration::ZERO);
@@ -363,6 +367,8 @@ impl Controller {
         problem: Problem,
         reason: &str,
     ) {
+        // How long it lasts is watched.
+        self.want(Key::Refresh(id.clone()), SETTLE);
         if !self.uses().trouble(id, (intent, name), problem, reason) {
             return;
         }
@@ -378,8 +384,6 @@ impl Controller {
             }
             Problem::Failed => {}
         }
-        // From then on, how long it lasts is watched.
-        self.want(Key::Refresh(id.clone()), SETTLE);
     }
 
     /// What a refused write comes to: for whom, the intent, and the object that was to be made.
@@ -391,9 +395,9 @@ impl Controller {
     ) -> Done {
         match refusal {
             Refusal::Terminating => return Done::Well,
-            Refusal::Conflict => return Done::Again(Duration::from_millis(100)),
+            // Somebody was faster, or it is gone: it is looked at again.
+            Refusal::Conflict | Refusal::NotFound => {}
             Refusal::Away(reason) => tracing::debug!(reason, "the API server is away"),
-            Refusal::NotFound => return Done::Well,
             Refusal::Refused(reason) => {
                 let reason = format!("the {what} can't be made: {reason}");
                 for (id, uid, intent) in users {

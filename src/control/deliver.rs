@@ -105,6 +105,9 @@ fn wanted_secret(controller: &Controller, object: &Object, users: &[User]) -> Wa
         Some(State::Missing) => {
             return Wanted::AsItIs(Problem::Failed, format!("the credentials of {} are not there", offer.id));
         }
+        Some(State::Unreadable(_)) => {
+            return Wanted::AsItIs(Problem::Failed, format!("the credentials of {} can't be read", offer.id));
+        }
         // Whose Secret is named, and how it is, is the provider's business: the status of the offer tells.
         Some(State::Refused(_)) => {
             let reason = format!("the credentials of {} may not be handed out", offer.id);
@@ -195,8 +198,8 @@ async fn update(
     let mut after = content.values.clone();
     after.extend(carried.clone());
     let is_changed = before != after;
-    if is_changed && object.made == Made::ConfigMap {
-        // It is immutable, and its name tells its content: somebody put another in its place.
+    if is_changed && stored.get("immutable") == Some(&Value::Bool(true)) {
+        // A ConfigMap's name tells its content, and a Secret of ours is not immutable: somebody put another in its place.
         let deleted = controller.objects.delete(object.kind(), &object.namespace, &stored).await;
         controller.metrics.delivered("repaired");
         return deleted.map_or_else(

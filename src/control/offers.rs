@@ -108,6 +108,13 @@ fn status(controller: &Controller, catalog: &Catalog, offer: &Offer) -> Option<S
                     format!("there is no Secret {name} in this namespace; who has a copy of it keeps that");
                 return said(false, "CredentialsMissing", message);
             }
+            State::Unreadable(reason) => {
+                return said(
+                    false,
+                    "CredentialsUnreadable",
+                    format!("Secret {name} can't be read: {reason}"),
+                );
+            }
             State::Refused(reason) => {
                 return said(false, "CredentialsRefused", format!("Secret {name}: {reason}"));
             }

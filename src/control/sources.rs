@@ -46,8 +46,10 @@ pub(super) enum State {
     Unknown,
     /// It is not there.
     Missing,
-    /// It is never handed out, or can't be read: why.
+    /// It is never handed out: why.
     Refused(String),
+    /// It can't be read: why.
+    Unreadable(String),
     /// It is there.
     Present(Credentials),
 }
@@ -146,7 +148,7 @@ impl Follower {
             let version = match self.read().await {
                 Ok(version) => version,
                 Err(Refusal::Refused(reason)) => {
-                    self.tell(State::Refused(format!("it can't be read: {reason}")));
+                    self.tell(State::Unreadable(reason));
                     sleep(REREAD).await;
                     continue;
                 }

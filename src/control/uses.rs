@@ -7,6 +7,9 @@ use std::{
 };
 use tokio::time::Instant;
 
+/// What fails for so long is told: what we and the webhook know of the cluster may differ for a moment.
+const SURE: Duration = Duration::from_secs(3);
+
 /// What kind of object is delivered and shared by the workloads of a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Made {
@@ -69,6 +72,8 @@ pub(super) struct Trouble {
     pub since: Instant,
     pub problem: Problem,
     pub reason: String,
+    /// Whether people were told.
+    pub is_told: bool,
 }
 
 /// All of it.
@@ -212,7 +217,7 @@ impl Uses {
         }
     }
 
-    /// Takes note that an object can't be delivered to a workload; returns whether that is news.
+    /// Takes note that an object can't be delivered to a workload; returns whether people should hear of it now.
     pub(super) fn trouble(
         &mut self,
         id: &WorkloadId,
@@ -221,10 +226,15 @@ impl Uses {
         reason: &str,
     ) -> bool {
         let troubles = self.troubles.entry(id.clone()).or_default();
-        let key = (intent.clone(), name.to_owned());
-        let since = troubles.get(&key).map_or_else(Instant::now, |trouble| trouble.since);
-        let trouble = Trouble { since, problem, reason: reason.to_owned() };
-        troubles.insert(key, trouble.clone()).is_none_or(|before| before != trouble)
+        let new = || Trouble { since: Instant::now(), problem, reason: reason.to_owned(), is_told: false };
+        let trouble = troubles.entry((intent.clone(), name.to_owned())).or_insert_with(new);
+        if (trouble.problem, trouble.reason.as_str()) != (problem, reason) {
+            (trouble.problem, trouble.reason, trouble.is_told) = (problem, reason.to_owned(), false);
+        }
+        let is_sure = problem != Problem::Failed || trouble.since.elapsed() >= SURE;
+        let is_news = is_sure && !trouble.is_told;
+        trouble.is_told |= is_news;
+        is_news
     }
 
     /// It was delivered.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Failure, Options, Request, Verdict, versions::Versions};
 use crate::{
-    decide::{Outcome, Plan, Refresh, Wishes},
+    decide::{MAX_STATUS, Outcome, Plan, Refresh, Wishes},
     deliver::Needs,
     discover::{Catalog, OfferId},
     inject::{
@@ -209,7 +209,7 @@ impl Again {
             told.insert(intent, text);
         }
         let status: Vec<String> = told.iter().map(|(intent, text)| format!("{intent}={text}")).collect();
-        let status = status.join("; ");
+        let status: String = status.join("; ").chars().take(MAX_STATUS).collect();
         let is_said = workload.own_annotation(keys::STATUS).is_some_and(|said| said == status);
         self.status = (!status.is_empty() && !is_said).then_some(status);
         self.plan = Some(plan);

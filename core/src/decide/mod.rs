@@ -6,6 +6,7 @@ mod wishes;
 
 pub use choose::{Choice, InUse, Question, choose};
 pub use consider::{Considered, Standing, consider};
+pub(crate) use plan::MAX_STATUS;
 pub use plan::{Absence, Decision, Outcome, Plan, Skipped};
 pub use wishes::{AnnotationError, ProfileChoice, Refresh, Retain, Wishes};
 pub(crate) use wishes::{data_path, is_size, is_users};

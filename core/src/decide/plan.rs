@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use crate::{discover::Offer, intent::Intent};
 
 /// The longest `status`, in characters.
-const MAX_STATUS: usize = 4096;
+pub(crate) const MAX_STATUS: usize = 4096;
 
 /// What one workload gets.
 #[derive(Debug, Clone, Default)]
