@@ -125,7 +125,7 @@ pub fn withdraw(
         let reason = reasons.get(intent)?;
         let id = OfferId::from_key(offer)?;
         let print = catalog.offer(intent, &id).map_or_else(String::new, |offer| offer.fingerprint());
-        Some(Withdrawn { offer: offer.to_owned(), print, reason: reason.clone() })
+        Some(Withdrawn { offer: offer.to_owned(), print, reason: reason.clone(), earlier: BTreeMap::new() })
     });
     Ok(versions.decide(&request, catalog, options)?.patch)
 }

@@ -71,11 +71,14 @@ impl<'a> Versions<'a> {
     pub(super) fn withdraw(&mut self, failed: impl Fn(&Intent, &str) -> Option<Withdrawn>) {
         let Some(record) = &mut self.own else { return };
         if let Some(digest) = Wishes::read(&self.new).ok().map(|wishes| wishes.digest()) {
+            if record.wishes != digest {
+                record.withdrawn.clear();
+            }
             record.wishes = digest;
         }
-        for (intent, offer) in &record.offers {
-            if let Some(withdrawn) = failed(intent, offer) {
-                record.withdrawn.insert(intent.clone(), withdrawn);
+        for (intent, offer) in record.offers.clone() {
+            if let Some(withdrawn) = failed(&intent, &offer) {
+                record.withdraw(&intent, withdrawn);
             }
         }
     }
@@ -228,8 +231,8 @@ impl<'a> Versions<'a> {
             record.offers.extend(offer.filter(|_| record.has(intent)).map(|offer| (intent.clone(), offer)));
         }
         // What could not be delivered is not tried again while the wishes are the same, whatever else was used meanwhile.
-        let withdrawn =
-            before.iter().filter(|earlier| earlier.wishes == wishes).flat_map(|earlier| &earlier.withdrawn);
+        let withdrawn = self.own.iter().chain(&self.stored).filter(|earlier| earlier.wishes == wishes);
+        let withdrawn = withdrawn.flat_map(|earlier| &earlier.withdrawn);
         for (intent, withdrawn) in withdrawn {
             if record.offers.get(intent) != Some(&withdrawn.offer) {
                 record.withdrawn.entry(intent.clone()).or_insert_with(|| withdrawn.clone());

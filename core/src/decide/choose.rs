@@ -22,8 +22,17 @@ pub struct Question<'a> {
     pub in_use: Option<&'a InUse>,
     /// Whether that is what the server holds: the record of an object that is created proves nothing.
     pub can_keep: bool,
-    /// What was taken out because it could not be delivered: offer, its fingerprint, reason.
-    pub withdrawn: Option<(&'a OfferId, &'a str, &'a str)>,
+    /// What was taken out because it could not be delivered.
+    pub withdrawn: Option<&'a LeftOut>,
+}
+
+/// Offers that could not be delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Each with its fingerprint at that time, the last one first: a changed one is tried again.
+    pub offers: Vec<(OfferId, String)>,
+    /// Why the last one could not be.
+    pub reason: String,
 }
 
 /// The offer that a workload uses already.
@@ -104,13 +113,14 @@ impl Question<'_> {
     }
 
     fn is_withdrawn(&self, offer: &Offer) -> bool {
-        self.withdrawn.is_some_and(|(id, print, _)| *id == offer.id && print == offer.fingerprint())
+        let mut left_out = self.withdrawn.into_iter().flat_map(|withdrawn| &withdrawn.offers);
+        left_out.any(|(id, print)| *id == offer.id && *print == offer.fingerprint())
     }
 
     /// What becomes of the wish where no offer can be used.
     fn without(&self, catalog: &Catalog, incomplete: Option<&Arc<Offer>>, none: Absence) -> Choice {
-        if let Some((_, _, reason)) = self.withdrawn {
-            return Choice::Not(Outcome::Withdrawn(reason.to_owned()));
+        if let Some(withdrawn) = self.withdrawn {
+            return Choice::Not(Outcome::Withdrawn(withdrawn.reason.clone()));
         }
         if let Some(kept) = self.kept(catalog) {
             return Choice::Not(kept);

@@ -4,7 +4,7 @@ mod consider;
 mod plan;
 mod wishes;
 
-pub use choose::{Choice, InUse, Question, choose};
+pub use choose::{Choice, InUse, LeftOut, Question, choose};
 pub use consider::{Considered, Standing, consider};
 pub(crate) use plan::MAX_STATUS;
 pub use plan::{Absence, Decision, Outcome, Plan, Skipped};

@@ -19,7 +19,7 @@ pub(crate) use reconcile::{annotate, claim_templates, empties, operations};
 use serde_json::Value;
 
 use crate::{
-    decide::{Absence, Choice, Decision, Outcome, Plan, Question, Skipped, Wishes, choose},
+    decide::{Absence, Choice, Decision, LeftOut, Outcome, Plan, Question, Skipped, Wishes, choose},
     discover::{AppAddress, Catalog, Offer},
     inject::{
         additions::Additions,
@@ -92,7 +92,7 @@ pub(crate) fn plan(catalog: &Catalog, target: &Target<'_>, before: &Before<'_>) 
             named: target.wishes.uses.get(&intent).map(String::as_str),
             in_use: in_use.as_ref(),
             can_keep: before.stored.is_some(),
-            withdrawn: withdrawn.as_ref().map(|(id, print, reason)| (id, *print, *reason)),
+            withdrawn: withdrawn.as_ref(),
         };
         let (mut decision, fitted) = decide_one(catalog, target, before, &question, wish);
         for (variable, other) in injection.additions.merge(fitted.additions) {
@@ -265,11 +265,11 @@ impl Before<'_> {
     }
 
     /// What was taken out because it could not be delivered, unless the wishes changed since.
-    fn withdrawn(&self, intent: &Intent, digest: &str) -> Option<(crate::discover::OfferId, &str, &str)> {
+    fn withdrawn(&self, intent: &Intent, digest: &str) -> Option<LeftOut> {
         let record = self.own.or_else(|| self.stored.and_then(|(_, record)| record))?;
         let withdrawn = record.withdrawn.get(intent).filter(|_| record.wishes == digest)?;
-        let id = crate::discover::OfferId::from_key(&withdrawn.offer)?;
-        Some((id, &withdrawn.print, &withdrawn.reason))
+        let offers = withdrawn.offers().map(|(id, print)| (id, print.to_owned())).collect();
+        Some(LeftOut { offers, reason: withdrawn.reason.clone() })
     }
 
     /// The storage intent, where a StatefulSet that exists holds something of ours that can't change.

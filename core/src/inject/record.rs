@@ -83,12 +83,39 @@ pub struct Withdrawn {
     pub print: String,
     /// Why.
     pub reason: String,
+    /// Other offers that failed before it, each with its fingerprint at that time: or two that both fail would take turns.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub earlier: BTreeMap<String, String>,
 }
+
+/// How many offers that failed are remembered of an intent, besides the last.
+const MAX_EARLIER: usize = 50;
 
 /// A text that is no record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("annotation opportune.libre.sh/injected can't be read: {0}; taken as absent")]
 pub struct NotARecord(String);
+
+// === impl Withdrawn ===
+
+impl Withdrawn {
+    /// Remembers what `before` says, too.
+    fn after(mut self, before: Self) -> Self {
+        self.earlier = before.earlier;
+        self.earlier.insert(before.offer, before.print);
+        self.earlier.remove(&self.offer);
+        while self.earlier.len() > MAX_EARLIER {
+            self.earlier.pop_first();
+        }
+        self
+    }
+
+    /// The offers that are left out, the last one first, each with its fingerprint at that time.
+    pub(crate) fn offers(&self) -> impl Iterator<Item = (OfferId, &str)> {
+        let all = std::iter::once((&self.offer, &self.print)).chain(&self.earlier);
+        all.filter_map(|(offer, print)| Some((OfferId::from_key(offer)?, print.as_str())))
+    }
+}
 
 // === impl Record ===
 
@@ -189,6 +216,15 @@ impl Record {
     /// The intents for which something was added.
     pub(crate) fn intents(&self) -> impl Iterator<Item = &Intent> {
         self.added.iter().filter(|(_, slots)| !slots.is_empty()).map(|(intent, _)| intent)
+    }
+
+    /// Notes that an intent's offer could not be delivered; what failed before it under the same wishes stays noted.
+    pub(crate) fn withdraw(&mut self, intent: &Intent, failed: Withdrawn) {
+        let failed = match self.withdrawn.remove(intent) {
+            Some(before) => failed.after(before),
+            None => failed,
+        };
+        self.withdrawn.insert(intent.clone(), failed);
     }
 
     /// The offer in use for an intent.

@@ -141,7 +141,8 @@ impl StorageQuestion<'_> {
         // What could not be made holds nothing.
         let is_withdrawn = |record: &&Record| {
             let offer = record.offers.get(self.question.intent);
-            self.question.withdrawn.is_some_and(|(id, ..)| offer == Some(&id.key()))
+            let last = self.question.withdrawn.and_then(|withdrawn| withdrawn.offers.first());
+            last.is_some_and(|(id, _)| offer == Some(&id.key()))
         };
         let before = self.before.filter(|record| record.has(self.question.intent) && !is_withdrawn(record));
         for (path, volume) in before.iter().flat_map(|record| &record.claims) {

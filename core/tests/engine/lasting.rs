@@ -130,6 +130,30 @@ fn what_was_withdrawn_is_not_tried_again_after_another_offer_or_a_bad_annotation
 }
 
 #[test]
+fn two_offers_that_both_fail_do_not_take_turns() {
+    let own = |name: &str| {
+        yaml(&format!(
+            "{{apiVersion: opportune.libre.sh/v1alpha1, kind: ServiceOffer, metadata: {{name: {name}, namespace: blog}}, \
+             spec: {{intent: ldap, settings: {{host: h, port: 389, base-dn: dc=x}}, \
+             credentials: {{secretRef: {{name: reader}}}}}}}}"
+        ))
+    };
+    let catalog = World::empty().and(own("a")).and(own("b")).and(own("c")).catalog();
+    let ldap = opportune_core::intent::Intent::parse("ldap").unwrap();
+    let reasons = std::collections::BTreeMap::from([(ldap, "exceeded quota".to_owned())]);
+    let mut object = inject(&asking(deployment("example.org/unknown:1"), &[("wants", "ldap")]), &catalog);
+    let mut used = Vec::new();
+    for _ in 0..4 {
+        used.push(status_of(&object, "ldap").to_owned());
+        let patch = opportune_core::admit::withdraw(&object, "blog", &catalog, &Options::default(), &reasons);
+        json_patch::patch(&mut object, &patch.unwrap()).unwrap();
+    }
+    assert_eq!(used, ["blog/a", "blog/b", "blog/c", "withdrawn: exceeded quota"]);
+    let next = update(&with(object.clone(), IMAGE, json!("example.org/unknown:2")), &object, &catalog);
+    assert_eq!(status_of(&next, "ldap"), "withdrawn: exceeded quota");
+}
+
+#[test]
 fn nothing_of_ours_is_left_in_a_mount_of_the_users() {
     let catalog = World::full().catalog();
     let object = asking(deployment("example.org/unknown:1"), &[("wants", "ldap"), ("files", "true")]);
