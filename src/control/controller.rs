@@ -367,9 +367,11 @@ impl Controller {
         problem: Problem,
         reason: &str,
     ) {
-        // How long it lasts is watched.
-        self.want(Key::Refresh(id.clone()), SETTLE);
-        if !self.uses().trouble(id, (intent, name), problem, reason) {
+        let is_news = self.uses().trouble(id, (intent, name), problem, reason);
+        if !self.uses().lasting(id, refresh::PATIENCE).is_empty() {
+            self.want(Key::Refresh(id.clone()), Duration::ZERO);
+        }
+        if !is_news {
             return;
         }
         tracing::warn!(workload = %id, %intent, reason, "not delivered");
@@ -397,7 +399,13 @@ impl Controller {
             Refusal::Terminating => return Done::Well,
             // Somebody was faster, or it is gone: it is looked at again.
             Refusal::Conflict | Refusal::NotFound => {}
-            Refusal::Away(reason) => tracing::debug!(reason, "the API server is away"),
+            Refusal::Away(reason) => {
+                tracing::debug!(reason, "the API server is away");
+                // What it refused before says nothing of what it will answer then.
+                for (id, _, intent) in users {
+                    self.uses().well(id, intent, name);
+                }
+            }
             Refusal::Refused(reason) => {
                 let reason = format!("the {what} can't be made: {reason}");
                 for (id, uid, intent) in users {

@@ -69,10 +69,6 @@ pub(super) async fn refresh(controller: &Controller, id: &WorkloadId) -> Done {
     let missed = controller.uses().set_missed(id, !again.missed.is_empty());
     controller.metrics.set_missed(missed);
     match one.work().await {
-        Ok(Done::Well) => {
-            let left = controller.uses().until_lasting(id, PATIENCE);
-            left.map_or(Done::Well, Done::Again)
-        }
         Ok(done) => done,
         // It changed in between, and is looked at again for that.
         Err(Refusal::Conflict) => Done::Again(PAUSE),
@@ -121,7 +117,8 @@ impl One<'_> {
     /// Takes out what could not be delivered for too long, and says so; `None` where nothing lasts.
     async fn withdraw(&self) -> Result<Option<Done>, Refusal> {
         let mut reasons = self.controller.uses().lasting(self.id, PATIENCE);
-        if reasons.is_empty() {
+        // One that needs something else by now is looked at first.
+        if reasons.is_empty() || self.used.needs != self.again.needs {
             return Ok(None);
         }
         for intent in &self.again.required {

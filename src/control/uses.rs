@@ -70,6 +70,8 @@ pub(super) enum Problem {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trouble {
     pub since: Instant,
+    /// When it was last found to be so.
+    pub until: Instant,
     pub problem: Problem,
     pub reason: String,
     /// Whether people were told.
@@ -119,10 +121,7 @@ impl Uses {
             self.former.remove(object);
         }
         if let Some(troubles) = self.troubles.get_mut(id) {
-            let names = |name: &String| {
-                used.needs.claims.contains_key(name) || now.iter().any(|object| object.name == *name)
-            };
-            troubles.retain(|(_, name), _| names(name));
+            troubles.retain(|(_, name), _| is_needed(&used.needs, name));
         }
         self.workloads.insert(id.clone(), used);
         before.union(&now).cloned().collect()
@@ -217,7 +216,8 @@ impl Uses {
         }
     }
 
-    /// Takes note that an object can't be delivered to a workload; returns whether people should hear of it now.
+    /// Takes note that an object can't be delivered to a workload; returns whether people should hear of it now. One that is
+    /// gone, or needs it no more, is not troubled.
     pub(super) fn trouble(
         &mut self,
         id: &WorkloadId,
@@ -225,19 +225,24 @@ impl Uses {
         problem: Problem,
         reason: &str,
     ) -> bool {
+        if !self.workloads.get(id).is_some_and(|used| is_needed(&used.needs, name)) {
+            return false;
+        }
         let troubles = self.troubles.entry(id.clone()).or_default();
-        let new = || Trouble { since: Instant::now(), problem, reason: reason.to_owned(), is_told: false };
+        let now = Instant::now();
+        let new = || Trouble { since: now, until: now, problem, reason: reason.to_owned(), is_told: false };
         let trouble = troubles.entry((intent.clone(), name.to_owned())).or_insert_with(new);
+        trouble.until = now;
         if (trouble.problem, trouble.reason.as_str()) != (problem, reason) {
             (trouble.problem, trouble.reason, trouble.is_told) = (problem, reason.to_owned(), false);
         }
-        let is_sure = problem != Problem::Failed || trouble.since.elapsed() >= SURE;
+        let is_sure = problem != Problem::Failed || now - trouble.since >= SURE;
         let is_news = is_sure && !trouble.is_told;
         trouble.is_told |= is_news;
         is_news
     }
 
-    /// It was delivered.
+    /// It was delivered, or nobody knows any more whether it can be.
     pub(super) fn well(&mut self, id: &WorkloadId, intent: &Intent, name: &str) {
         if let Some(troubles) = self.troubles.get_mut(id) {
             troubles.remove(&(intent.clone(), name.to_owned()));
@@ -247,22 +252,16 @@ impl Uses {
         }
     }
 
-    /// What could not be delivered to a workload for as long as `patience`, by intent.
+    /// What could not be delivered to a workload for as long as `patience`, by intent: what was last tried before that time was
+    /// over may go well now.
     pub(super) fn lasting(&self, id: &WorkloadId, patience: Duration) -> BTreeMap<Intent, String> {
         let troubles = self.troubles.get(id).into_iter().flatten();
-        let lasting = troubles.filter(|(_, trouble)| trouble.since.elapsed() >= patience);
+        let lasting = troubles.filter(|(_, trouble)| trouble.until - trouble.since >= patience);
         let told = |trouble: &Trouble| match trouble.problem {
             Problem::Conflict => format!("conflict: {}", trouble.reason),
             Problem::Refused | Problem::Failed => trouble.reason.clone(),
         };
         lasting.map(|((intent, _), trouble)| (intent.clone(), told(trouble))).collect()
-    }
-
-    /// How long it is until the next trouble of a workload lasts as long as `patience`.
-    pub(super) fn until_lasting(&self, id: &WorkloadId, patience: Duration) -> Option<Duration> {
-        let troubles = self.troubles.get(id).into_iter().flatten();
-        let left = troubles.filter_map(|(_, trouble)| patience.checked_sub(trouble.since.elapsed()));
-        left.filter(|left| !left.is_zero()).min()
     }
 
     /// The Secrets with whose earlier values the pods of a workload were made: each name with what its values are now.
@@ -302,9 +301,64 @@ pub(super) fn stale_key(id: &WorkloadId) -> String {
     format!("{}/{}", id.kind.name(), id.name)
 }
 
+fn is_needed(needs: &Needs, name: &str) -> bool {
+    needs.secrets.contains_key(name)
+        || needs.config_maps.contains_key(name)
+        || needs.claims.contains_key(name)
+}
+
 fn objects(id: &WorkloadId, needs: &Needs) -> BTreeSet<Object> {
     let object =
         |made: Made, name: &String| Object { made, namespace: id.namespace.clone(), name: name.clone() };
     let secrets = needs.secrets.keys().map(|name| object(Made::Secret, name));
     secrets.chain(needs.config_maps.keys().map(|name| object(Made::ConfigMap, name))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opportune_core::deliver::SecretNeed;
+    use opportune_core::workload::Kind;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn web() -> WorkloadId {
+        WorkloadId { namespace: "blog".into(), kind: Kind::Deployment, name: "web".into() }
+    }
+
+    fn ldap() -> Intent {
+        Intent::parse("ldap").unwrap()
+    }
+
+    fn using(name: &str) -> Used {
+        let offer = OfferId::from_key("ServiceOffer/directory/openldap").unwrap();
+        let need = SecretNeed { intent: ldap(), offer, keys: BTreeSet::new(), composed: BTreeMap::new() };
+        let secrets = BTreeMap::from([(name.to_owned(), need)]);
+        Used { needs: Needs { secrets, ..Needs::default() }, ..Used::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_tried_again_does_not_last() {
+        let mut uses = Uses::default();
+        uses.set(&web(), using("s"));
+        assert!(uses.trouble(&web(), (&ldap(), "s"), Problem::Failed, "no"));
+        tokio::time::advance(PATIENCE).await;
+        assert!(uses.lasting(&web(), PATIENCE).is_empty());
+        assert!(!uses.trouble(&web(), (&ldap(), "s"), Problem::Failed, "no"));
+        assert_eq!(uses.lasting(&web(), PATIENCE).len(), 1);
+        uses.well(&web(), &ldap(), "s");
+        assert!(uses.trouble(&web(), (&ldap(), "s"), Problem::Failed, "no"));
+        assert!(uses.lasting(&web(), PATIENCE).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_gone_or_needs_it_no_more_is_not_troubled() {
+        let mut uses = Uses::default();
+        uses.set(&web(), using("s"));
+        uses.set(&web(), using("t"));
+        assert!(!uses.trouble(&web(), (&ldap(), "s"), Problem::Failed, "no"));
+        uses.remove(&web());
+        assert!(!uses.trouble(&web(), (&ldap(), "t"), Problem::Failed, "no"));
+        assert!(uses.troubles.is_empty());
+    }
 }
