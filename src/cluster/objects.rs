@@ -101,7 +101,7 @@ impl Objects {
     /// Writes an object, unless it changed since it was read: its resourceVersion goes along.
     ///
     /// # Errors
-    /// [`Refusal::Conflict`] where it did.
+    /// [`Refusal::Conflict`] where it did, or is no more; never [`Refusal::NotFound`].
     pub async fn replace(
         &self,
         kind: Kind,
@@ -110,7 +110,10 @@ impl Objects {
         object: &Value,
     ) -> Result<Value, Refusal> {
         let path = format!("{}/{name}?fieldManager={FIELD_MANAGER}", kind.path(Some(namespace)));
-        self.ask(Method::PUT, &path, "application/json", Some(object)).await
+        match self.ask(Method::PUT, &path, "application/json", Some(object)).await {
+            Err(Refusal::NotFound) => Err(Refusal::Conflict),
+            answer => answer,
+        }
     }
 
     /// Changes an object by RFC 6902 operations, unless it changed since it had that resourceVersion.

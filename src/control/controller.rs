@@ -328,8 +328,10 @@ impl Controller {
         let count = objects.len().div_ceil(ROUND).min(VERIFIED);
         let start = if turn < objects.len() { turn } else { 0 };
         for object in objects.into_iter().skip(start).take(count) {
-            uses.set_unverified(&object);
-            self.want(Key::Object(object), Duration::ZERO);
+            // What failed comes back at its own pace.
+            if uses.set_unverified(&object) {
+                self.want(Key::Object(object), Duration::ZERO);
+            }
         }
         start + count
     }

@@ -24,6 +24,8 @@ use std::{
 
 /// How long what nobody's template names any more is left to pods that are on their way out.
 const RETIRING: Duration = Duration::from_secs(5);
+/// How often a copy is looked at that is left as it is.
+const KEPT: Duration = Duration::from_secs(60);
 /// After a change of values, the pods that were made before it are looked for.
 const AFTER: Duration = Duration::from_millis(100);
 
@@ -256,10 +258,10 @@ async fn keep(controller: &Controller, object: &Object, users: &[User], stored: 
         metadata.insert("ownerReferences".into(), owners(users));
     }
     if next == stored {
-        return Done::Well;
+        return Done::Again(KEPT);
     }
     match controller.objects.replace(object.kind(), &object.namespace, &object.name, &next).await {
-        Ok(_) => Done::Well,
+        Ok(_) => Done::Again(KEPT),
         Err(refusal) => failed(controller, object, users, refusal),
     }
 }

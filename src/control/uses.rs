@@ -209,11 +209,13 @@ impl Uses {
         }
     }
 
-    /// Somebody may have changed an object since we saw it.
-    pub(super) fn set_unverified(&mut self, object: &Object) {
-        if let Some(copy) = self.copies.get_mut(object) {
+    /// Somebody may have changed an object since we saw it; returns whether we did see it.
+    pub(super) fn set_unverified(&mut self, object: &Object) -> bool {
+        let copy = self.copies.get_mut(object);
+        copy.is_some_and(|copy| {
             copy.is_verified = false;
-        }
+            true
+        })
     }
 
     /// Takes note that an object can't be delivered to a workload; returns whether people should hear of it now. One that is
