@@ -10,6 +10,9 @@ use tokio::time::timeout;
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What the client gives as the reason of an answer that is no Status.
+const UNREADABLE: &str = "Failed to parse error data";
+
 /// Reads and writes objects.
 #[derive(Clone)]
 pub struct Objects {
@@ -50,6 +53,10 @@ pub enum Run {
 impl Refusal {
     fn of(error: kube::Error) -> Self {
         let kube::Error::Api(status) = error else { return Self::Away(error.to_string()) };
+        // What stands between us and the API server, or that one before it is ready, answers by other words than a Status.
+        if status.reason == UNREADABLE {
+            return Self::Away(format!("code {} without a reason", status.code));
+        }
         let is_terminating = status
             .details
             .as_ref()
