@@ -138,9 +138,11 @@ pub(super) fn copy_of(stored: &Value, print: u64) -> Copy {
     let owners = stored.pointer("/metadata/ownerReferences").and_then(Value::as_array);
     let owners =
         owners.into_iter().flatten().filter_map(|owner| owner.get("uid")?.as_str().map(str::to_owned));
+    let data = stored.get("data").and_then(Value::as_object);
     Copy {
         version: text("/metadata/resourceVersion"),
         print,
+        keys: data.into_iter().flatten().map(|(key, _)| key.clone()).collect(),
         owners: owners.collect(),
         revision: annotation(keys::REVISION).unwrap_or_default().to_owned(),
         stale: annotation(keys::STALE).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),

@@ -56,8 +56,7 @@ pub(super) async fn deliver(controller: &Controller, object: &Object) -> Done {
         (Wanted::Content(content), Some(copy))
             if copy.is_verified && copy.print == content.print() && copy.owners == uids(&users) =>
         {
-            judge(content, controller, object, &users, &BTreeMap::new());
-            return Done::Well;
+            return judge(content, controller, object, &users, &copy.keys);
         }
         _ => {}
     }
@@ -174,7 +173,7 @@ async fn create(controller: &Controller, object: &Object, users: &[User], conten
             controller.metrics.delivered("delivered");
             controller.uses().set_copy(object, Some(copy_of(&made, content.print())));
             delivered(controller, object, users, &BTreeSet::new());
-            judge(&content, controller, object, users, &BTreeMap::new())
+            judge(&content, controller, object, users, &BTreeSet::new())
         }
         Err(refusal) => failed(controller, object, users, refusal),
     }
@@ -193,12 +192,12 @@ async fn update(
     // A key that somebody's template still names, and of which nobody knows any more what it is made of, stays.
     let needed =
         users.iter().filter_map(|(_, used)| used.needs.secrets.get(&object.name)).flat_map(|need| &need.keys);
-    let carried: BTreeMap<String, String> = needed
+    let carried = needed
         .filter(|key| !content.values.contains_key(*key) && !content.missing.contains_key(*key))
-        .filter_map(|key| Some((key.clone(), before.get(key)?.clone())))
-        .collect();
+        .filter_map(|key| Some((key.clone(), before.get(key)?.clone())));
     let mut after = content.values.clone();
-    after.extend(carried.clone());
+    after.extend(carried);
+    let holds: BTreeSet<String> = after.keys().cloned().collect();
     let is_changed = before != after;
     if is_changed && stored.get("immutable") == Some(&Value::Bool(true)) {
         // A ConfigMap's name tells its content, and a Secret of ours is not immutable: somebody put another in its place.
@@ -224,7 +223,7 @@ async fn update(
     merge(&mut next, content.object(object, &after, users, &stale, &revision));
     if next == stored {
         controller.uses().set_copy(object, Some(copy_of(&stored, content.print())));
-        return judge(&content, controller, object, users, &carried);
+        return judge(&content, controller, object, users, &holds);
     }
     match controller.objects.replace(object.kind(), &object.namespace, &object.name, &next).await {
         Ok(written) => {
@@ -238,7 +237,7 @@ async fn update(
             if is_changed {
                 users.iter().for_each(|(id, _)| controller.want(Key::Refresh(id.clone()), AFTER));
             }
-            judge(&content, controller, object, users, &carried)
+            judge(&content, controller, object, users, &holds)
         }
         Err(refusal) => failed(controller, object, users, refusal),
     }
@@ -322,19 +321,19 @@ fn delivered(controller: &Controller, object: &Object, users: &[User], before: &
     }
 }
 
-/// Tells each user whether it has what it needs.
+/// Tells each user whether it has what it needs, of what the content makes and what the object holds besides.
 fn judge(
     content: &Content,
     controller: &Controller,
     object: &Object,
     users: &[User],
-    carried: &BTreeMap<String, String>,
+    holds: &BTreeSet<String>,
 ) -> Done {
     let mut done = Done::Well;
     for (id, used) in users {
         let Some(intent) = object.intent(used) else { continue };
         let keys = used.needs.secrets.get(&object.name).map(|need| &need.keys);
-        let has = |key: &&String| content.values.contains_key(*key) || carried.contains_key(*key);
+        let has = |key: &&String| content.values.contains_key(*key) || holds.contains(*key);
         let Some(lacking) = keys.into_iter().flatten().find(|key| !has(key)) else {
             controller.uses().well(id, &intent, &object.name);
             continue;

@@ -45,6 +45,8 @@ pub(super) struct Copy {
     pub version: String,
     /// A hash of all but its owners, by a key of this process.
     pub print: u64,
+    /// The keys that it holds: some are made no more, and stay for those that name them.
+    pub keys: BTreeSet<String>,
     /// The uids of its owners.
     pub owners: BTreeSet<String>,
     /// Changes with its values.
