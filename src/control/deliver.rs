@@ -62,7 +62,13 @@ pub(super) async fn deliver(controller: &Controller, object: &Object) -> Done {
     }
     let stored = match controller.objects.get(object.kind(), &object.namespace, &object.name).await {
         Ok(stored) => object.found(stored),
-        Err(refusal) => return failed(controller, object, &users, refusal),
+        Err(refusal) => {
+            // Who has all its pods has what we may not see.
+            let is_rolled_out =
+                |id: &WorkloadId| controller.workloads.facts(id).is_some_and(|facts| facts.is_rolled_out);
+            let waiting: Vec<User> = users.into_iter().filter(|(id, _)| !is_rolled_out(id)).collect();
+            return failed(controller, object, &waiting, refusal);
+        }
     };
     match (wanted, stored) {
         (Wanted::NotYet, _) => Done::Well,
@@ -239,7 +245,12 @@ async fn update(
             }
             judge(&content, controller, object, users, &holds)
         }
-        Err(refusal) => failed(controller, object, users, refusal),
+        Err(refusal) => {
+            tracing::debug!(object = %object, %refusal, "it stays as it was");
+            let lacking: Vec<User> =
+                users.iter().filter(|user| !is_served(object, user, &before)).cloned().collect();
+            failed(controller, object, &lacking, refusal)
+        }
     }
 }
 
@@ -261,8 +272,14 @@ async fn keep(controller: &Controller, object: &Object, users: &[User], stored: 
     }
     match controller.objects.replace(object.kind(), &object.namespace, &object.name, &next).await {
         Ok(_) => Done::Again(KEPT),
-        Err(refusal) => failed(controller, object, users, refusal),
+        Err(refusal) => failed(controller, object, &[], refusal),
     }
+}
+
+/// Whether a user's pods can start with what an object holds.
+fn is_served(object: &Object, (_, used): &User, values: &BTreeMap<String, String>) -> bool {
+    let need = used.needs.secrets.get(&object.name);
+    need.is_none_or(|need| need.keys.iter().all(|key| values.contains_key(key)))
 }
 
 /// Removes an object that no template names any more. What belonged to workloads that are gone, Kubernetes removes.
