@@ -97,7 +97,11 @@ impl One<'_> {
         if self.controller.uses().take_retry(self.id) {
             let intents: BTreeSet<Intent> = self.again.withdrawn.keys().cloned().collect();
             if let Ok(operations) = try_again(&self.stored.object, &intents) {
-                return self.change(&operations).await.inspect_err(|_| self.controller.uses().retry(self.id));
+                let done = self.change(&operations).await;
+                if done != Ok(Done::Well) {
+                    self.controller.uses().retry(self.id);
+                }
+                return done;
             }
         }
         if let Some(done) = self.withdraw().await? {
