@@ -7,7 +7,7 @@ use super::{
     queue::{Done, Queue},
     refresh,
     rollouts::{self, Rollouts},
-    sources::{Place, Sources, State},
+    sources::{Place, Sources, State, Told},
     uses::{Made, Object, Problem, Used, Uses},
 };
 use crate::{
@@ -95,8 +95,6 @@ pub(super) struct Controller {
     /// The catalog by which all workloads were looked at.
     seen: Mutex<Arc<Catalog>>,
     work: mpsc::UnboundedSender<(Key, Duration)>,
-    /// Since when we lead.
-    pub began: Instant,
 }
 
 /// Works as long as it is not dropped: the leader's work. With `rollouts`, workloads that ask for it are rolled out;
@@ -122,7 +120,6 @@ pub async fn work(scene: Scene, rollouts: bool, identity: String) {
         uses: Mutex::default(),
         seen: Mutex::default(),
         work,
-        began: Instant::now(),
     });
     // Nobody counts what another leader sees.
     let _reset = Reset(metrics);
@@ -150,7 +147,7 @@ pub async fn work(scene: Scene, rollouts: bool, identity: String) {
                 }
             }
             () = scene.listener.catalog.notified() => queue.push(Key::Everything, PASS / 20),
-            Some(place) = changed_sources.recv() => controller.source_changed(&place),
+            Some((place, told)) = changed_sources.recv() => controller.source_changed(&place, told),
             Some((key, delay)) = wanted.recv() => queue.push(key, delay),
             Some(done) = running.join_next(), if !running.is_empty() => match done {
                 Ok((key, done)) => queue.done(&key, done),
@@ -285,7 +282,7 @@ impl Controller {
         Done::Well
     }
 
-    fn source_changed(&self, place: &Place) {
+    fn source_changed(&self, place: &Place, told: Told) {
         let catalog = self.catalog.load();
         let is_beside = |intent: &Intent, id: &OfferId| {
             catalog.offer(intent, id).and_then(|offer| place_of(offer)).as_ref() == Some(place)
@@ -307,10 +304,9 @@ impl Controller {
             })
             .map(|(id, _)| id.clone())
             .collect();
-        // What a new leader reads first is no change, and what is not there is no reason to try again.
+        // What is not there is no reason to try again.
         let is_present = matches!(self.sources.state(place), State::Present(_));
-        let is_change = is_present && self.began.elapsed() > SETTLE * 2;
-        for id in waiting.iter().filter(|_| is_change) {
+        for id in waiting.iter().filter(|_| is_present && told == Told::Changed) {
             uses.retry(id);
             self.want(Key::Refresh(id.clone()), Duration::ZERO);
         }

@@ -39,6 +39,15 @@ const WATCHES: usize = 200;
 /// Namespace and name of a Secret.
 pub(super) type Place = (String, String);
 
+/// What is told of a Secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It was read for the first time, or is followed in another way: it may be as it was.
+    Now,
+    /// It is another than it was.
+    Changed,
+}
+
 /// What is known of a Secret beside an offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
@@ -70,14 +79,14 @@ struct Source {
 pub(super) struct Sources {
     client: Client,
     known: Arc<Mutex<HashMap<Place, Source>>>,
-    changes: mpsc::UnboundedSender<Place>,
+    changes: mpsc::UnboundedSender<(Place, Told)>,
 }
 
 // === impl Sources ===
 
 impl Sources {
     /// Nothing is read before it is asked for; every change of what is known is told to `changes`.
-    pub(super) fn new(client: Client, changes: mpsc::UnboundedSender<Place>) -> Self {
+    pub(super) fn new(client: Client, changes: mpsc::UnboundedSender<(Place, Told)>) -> Self {
         Self { client, known: Arc::default(), changes }
     }
 
@@ -129,7 +138,7 @@ struct Follower {
     objects: Objects,
     place: Place,
     known: Arc<Mutex<HashMap<Place, Source>>>,
-    changes: mpsc::UnboundedSender<Place>,
+    changes: mpsc::UnboundedSender<(Place, Told)>,
 }
 
 /// Why a watch ended.
@@ -217,9 +226,10 @@ impl Follower {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(source) = known.get_mut(&self.place) else { return };
         if source.state != state {
+            let told = if source.state == State::Unknown { Told::Now } else { Told::Changed };
             source.state = state;
             // Nobody listens only where the leader is one no more.
-            let _ = self.changes.send(self.place.clone());
+            let _ = self.changes.send((self.place.clone(), told));
         }
     }
 
@@ -228,7 +238,7 @@ impl Follower {
         let Some(source) = known.get_mut(&self.place) else { return };
         if source.is_watched != is_watched {
             source.is_watched = is_watched;
-            let _ = self.changes.send(self.place.clone());
+            let _ = self.changes.send((self.place.clone(), Told::Now));
         }
     }
 }
