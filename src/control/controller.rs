@@ -257,8 +257,16 @@ impl Controller {
         }
     }
 
+    /// Follows no Secret any more that no offer names.
+    fn forget_sources(&self) {
+        let catalog = self.catalog.load();
+        let places: HashSet<Place> = catalog.offers().filter_map(|offer| place_of(offer)).collect();
+        self.sources.retain(|place| places.contains(place));
+    }
+
     fn look_at_everything(&self) -> Done {
         let begun = Instant::now();
+        self.forget_sources();
         for object in self.uses().objects() {
             self.want(Key::Object(object), Duration::ZERO);
         }
