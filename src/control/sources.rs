@@ -142,9 +142,12 @@ struct Follower {
 }
 
 /// Why a watch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     /// As it should, or for a moment.
     Over,
+    /// The API server does not know what happened since that version: the Secret is older than its memory.
+    Expired,
     /// We may not.
     Forbidden,
 }
@@ -171,8 +174,12 @@ impl Follower {
                 sleep(REREAD).await;
                 continue;
             }
-            match self.watch(version.as_deref()).await {
-                End::Over => self.set_watched(true),
+            let mut end = self.watch(version.as_deref()).await;
+            if end == End::Expired {
+                end = self.watch(None).await;
+            }
+            match end {
+                End::Over | End::Expired => self.set_watched(true),
                 End::Forbidden => {
                     self.set_watched(false);
                     sleep(REREAD).await;
@@ -196,12 +203,15 @@ impl Follower {
     async fn watch(&self, version: Option<&str>) -> End {
         let (namespace, name) = &self.place;
         let params = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(WATCH);
-        // Of one that is not there, from now on: what is there then is told first.
+        // Without a version, from now on: what is there then is told first.
         let request = Request::new(SECRETS.path(Some(namespace))).watch(&params, version.unwrap_or_default());
         let Ok(request) = request else { return End::Over };
         let events = match timeout(PAUSE * 5, self.objects.client().request_events::<Value>(request)).await {
             Ok(Ok(events)) => events,
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => return End::Forbidden,
+            Ok(Err(kube::Error::Api(status))) if status.code == 410 && version.is_some() => {
+                return End::Expired;
+            }
             Ok(Err(_)) | Err(_) => {
                 sleep(PAUSE).await;
                 return End::Over;
@@ -215,6 +225,9 @@ impl Follower {
                 Ok(WatchEvent::Deleted(_)) => self.tell(State::Missing),
                 Ok(WatchEvent::Bookmark(_)) => {}
                 Ok(WatchEvent::Error(status)) if matches!(status.code, 401 | 403) => return End::Forbidden,
+                Ok(WatchEvent::Error(status)) if status.code == 410 && version.is_some() => {
+                    return End::Expired;
+                }
                 Ok(WatchEvent::Error(_)) | Err(_) => break,
             }
         }
@@ -284,8 +297,11 @@ impl fmt::Debug for Credentials {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
     use rstest::rstest;
     use serde_json::json;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[rstest]
     #[case(json!({"type": "kubernetes.io/service-account-token"}))]
@@ -304,5 +320,39 @@ mod tests {
         assert_eq!(credentials.0.get("password").map(Vec::as_slice), Some(b"hunter2".as_slice()));
         assert_eq!(credentials.0.len(), 1);
         assert_eq!(format!("{state:?}"), r#"Present({"password"})"#);
+    }
+
+    #[rstest]
+    #[case::at_once(410)]
+    #[case::as_the_first_thing_told(200)]
+    #[tokio::test(start_paused = true)]
+    async fn a_secret_older_than_the_memory_of_the_api_server_is_watched_from_now_on(#[case] code: u16) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async move {
+                let query = request.uri().query().unwrap_or_default();
+                let expired = json!({"kind": "Status", "status": "Failure", "reason": "Expired", "code": 410,
+                    "message": "too old resource version"});
+                let answer = match (query.contains("watch="), query.contains("resourceVersion=7")) {
+                    (false, _) => {
+                        (200, json!({"metadata": {"resourceVersion": "7"}, "data": {"password": "eA=="}}))
+                    }
+                    (true, true) if code == 410 => (410, expired),
+                    (true, true) => (200, json!({"type": "ERROR", "object": expired})),
+                    (true, false) => std::future::pending().await,
+                };
+                let body = Body::from(serde_json::to_vec(&answer.1).unwrap());
+                Ok::<_, std::convert::Infallible>(Response::builder().status(answer.0).body(body).unwrap())
+            }
+        });
+        let (changes, mut told) = mpsc::unbounded_channel();
+        let sources = Sources::new(Client::new(service, "default"), changes);
+        let place = ("directory".to_owned(), "reader".to_owned());
+        sources.state(&place);
+        told.recv().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        assert_eq!(asked.load(Ordering::Relaxed), 3, "read, watched in vain, watched");
     }
 }
