@@ -15,6 +15,8 @@ mod queue;
 mod refresh;
 mod rollouts;
 mod sources;
+#[cfg(test)]
+mod tests;
 mod uses;
 
 pub use self::controller::{Scene, work};

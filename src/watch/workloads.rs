@@ -115,6 +115,18 @@ impl Workloads {
         }
     }
 
+    /// As if a watch told of an object.
+    #[cfg(test)]
+    pub(crate) fn told(&self, object: Value) {
+        self.take(&Change::Applied(object));
+    }
+
+    /// As if a watch told that an object is no more.
+    #[cfg(test)]
+    pub(crate) fn told_gone(&self, object: Value) {
+        self.take(&Change::Removed(object));
+    }
+
     /// Ends when something changed since [`Workloads::take_changed`].
     pub async fn changed(&self) {
         self.0.changed.notified().await;

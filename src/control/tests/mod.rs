@@ -1,0 +1,6 @@
+//! The controller against an API server that refuses, is silent or lets others write in between. Time is paused: what takes
+//! minutes in a cluster takes none here.
+mod api;
+mod secrets;
+mod withdrawals;
+mod world;
