@@ -22,7 +22,7 @@ pub struct Objects {
 /// Why the API server did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It is not there; of an object to be made: its namespace is not.
+    /// It is not there.
     #[error("not found")]
     NotFound,
     /// It is there already, or somebody else wrote it in between.
@@ -31,7 +31,7 @@ pub enum Refusal {
     /// For good, as things stand: no right, a quota, another admission webhook, an invalid object.
     #[error("{0}")]
     Refused(String),
-    /// The namespace is being deleted.
+    /// The namespace is being deleted, or is gone already.
     #[error("its namespace is being deleted")]
     Terminating,
     /// Not now: too many requests, an internal error, or no answer at all. Says nothing of the object.
@@ -102,7 +102,10 @@ impl Objects {
     /// [`Refusal::Conflict`] where one of its name is there.
     pub async fn create(&self, kind: Kind, namespace: &str, object: &Value) -> Result<Value, Refusal> {
         let path = format!("{}?fieldManager={FIELD_MANAGER}", kind.path(Some(namespace)));
-        self.ask(Method::POST, &path, "application/json", Some(object)).await
+        match self.ask(Method::POST, &path, "application/json", Some(object)).await {
+            Err(Refusal::NotFound) => Err(Refusal::Terminating),
+            answer => answer,
+        }
     }
 
     /// Writes an object, unless it changed since it was read: its resourceVersion goes along.

@@ -273,8 +273,6 @@ impl Controller {
         let catalog = self.catalog.load_full();
         let before = std::mem::replace(&mut *self.seen(), Arc::clone(&catalog));
         let difference = catalog.difference(&before);
-        let places: HashSet<Place> = catalog.offers().filter_map(|offer| place_of(offer)).collect();
-        self.sources.retain(|place| places.contains(place));
         for (id, used) in self.uses().all() {
             if difference.concerns(&id.namespace, &used.concerned) {
                 self.want(Key::Workload(id.clone()), PASS);

@@ -345,14 +345,26 @@ mod tests {
     async fn what_was_not_tried_again_does_not_last() {
         let mut uses = Uses::default();
         uses.set(&web(), using("s"));
-        assert!(uses.trouble(&web(), (&ldap(), "s"), Problem::Failed, "no"));
+        uses.trouble(&web(), (&ldap(), "s"), Problem::Failed, "no");
         tokio::time::advance(PATIENCE).await;
         assert!(uses.lasting(&web(), PATIENCE).is_empty());
-        assert!(!uses.trouble(&web(), (&ldap(), "s"), Problem::Failed, "no"));
+        uses.trouble(&web(), (&ldap(), "s"), Problem::Failed, "no");
         assert_eq!(uses.lasting(&web(), PATIENCE).len(), 1);
         uses.well(&web(), &ldap(), "s");
-        assert!(uses.trouble(&web(), (&ldap(), "s"), Problem::Failed, "no"));
+        uses.trouble(&web(), (&ldap(), "s"), Problem::Failed, "no");
         assert!(uses.lasting(&web(), PATIENCE).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn people_are_told_once_and_of_a_failure_when_it_is_sure() {
+        let mut uses = Uses::default();
+        uses.set(&web(), using("s"));
+        let mut told = |problem, reason: &str| uses.trouble(&web(), (&ldap(), "s"), problem, reason);
+        assert!(!told(Problem::Failed, "no"));
+        tokio::time::advance(SURE).await;
+        assert!(told(Problem::Failed, "no") && !told(Problem::Failed, "no"));
+        assert!(told(Problem::Conflict, "no") && !told(Problem::Conflict, "no"));
+        assert!(told(Problem::Conflict, "another"));
     }
 
     #[tokio::test(start_paused = true)]
