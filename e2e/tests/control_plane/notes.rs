@@ -30,7 +30,8 @@ struct Workload<'a> {
 impl<'a> Workload<'a> {
     fn new(plane: &'a ControlPlane, kind: Kind, kubectl: Tool) -> Result<Self> {
         let namespace = webhook::namespace(plane, "notes")?;
-        let manifest = wishing(kind, "web", &[("wants", "ldap, nothing")]);
+        // The controller at work writes no `status` of its own into it.
+        let manifest = wishing(kind, "web", &[("wants", "ldap, nothing"), ("refresh", "never")]);
         Writer::Apply.begin(plane, &namespace, &manifest)?;
         Ok(Self { plane, kubectl, namespace, manifest })
     }
