@@ -12,7 +12,8 @@ use std::{
 };
 use tokio::{task::JoinSet, time::interval};
 
-const SPAN: Duration = Duration::from_secs(60);
+/// The new authority is alone when the last certificate of the old one is over: after about 55 s, and later on a busy machine.
+const SPAN: Duration = Duration::from_secs(75);
 /// Creates a second.
 const RATE: u32 = 50;
 
@@ -109,7 +110,7 @@ async fn an_authority_and_two_certificates_are_replaced_under_load_and_no_worklo
     // Old, both, new.
     ensure!(seen.bundles.len() >= 3, "{} bundles in {SPAN:?}", seen.bundles.len());
     ensure!(seen.leaves.len() >= 3, "{} certificates in {SPAN:?}", seen.leaves.len());
-    ensure!(made >= RATE * 45, "only {made} workloads in {SPAN:?}");
+    ensure!(made >= RATE * 55, "only {made} workloads in {SPAN:?}");
     Ok(())
 }
 
