@@ -45,6 +45,15 @@ impl Content {
         hasher.finish()
     }
 
+    /// Why a key that stands in the object, and that somebody needs, has no value any more; `None` where there is none. With the
+    /// others made anew, pods that use both would not fit either.
+    pub(super) fn lost(&self, object: &Object, users: &[User], stored: &Value) -> Option<String> {
+        let before = values(stored, object.made);
+        let needs = users.iter().filter_map(|(_, used)| used.needs.secrets.get(&object.name));
+        let mut lost = needs.flat_map(|need| &need.keys).filter(|key| before.contains_key(*key));
+        lost.find_map(|key| self.missing.get(key).cloned())
+    }
+
     /// The whole object, but for what the server adds.
     pub(super) fn object(
         &self,

@@ -86,9 +86,13 @@ pub(super) async fn deliver(controller: &Controller, object: &Object) -> Done {
             keep(controller, object, &users, stored, &reason).await
         }
         (Wanted::Content(content), Found::Absent) => create(controller, object, &users, content).await,
-        (Wanted::Content(content), Found::Ours(stored)) => {
-            update(controller, object, &users, content, stored).await
-        }
+        (Wanted::Content(content), Found::Ours(stored)) => match content.lost(object, &users, &stored) {
+            Some(reason) => {
+                controller.uses().set_copy(object, None);
+                keep(controller, object, &users, stored, &reason).await
+            }
+            None => update(controller, object, &users, content, stored).await,
+        },
     }
 }
 
@@ -256,22 +260,27 @@ async fn update(
 
 /// Leaves the values as they are, and sees to the owners only.
 async fn keep(controller: &Controller, object: &Object, users: &[User], stored: Value, reason: &str) -> Done {
-    for (id, used) in users {
+    let values = values(&stored, object.made);
+    let (served, lacking): (Vec<User>, Vec<User>) =
+        users.iter().cloned().partition(|user| is_served(object, user, &values));
+    trouble(controller, object, &lacking, Problem::Failed, reason);
+    for (id, used) in &served {
         let about = About::workload(id, &used.uid);
         let Some(intent) = object.intent(used) else { continue };
         controller.uses().well(id, &intent, &object.name);
         let note = format!("{intent}: {reason}; the last copy of its settings stays");
         controller.events.say(about, Reason::Kept, note, "");
     }
+    let done = if lacking.is_empty() { Done::Again(KEPT) } else { Done::Failed };
     let mut next = stored.clone();
     if let Some(metadata) = next.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.insert("ownerReferences".into(), owners(users));
     }
     if next == stored {
-        return Done::Again(KEPT);
+        return done;
     }
     match controller.objects.replace(object.kind(), &object.namespace, &object.name, &next).await {
-        Ok(_) => Done::Again(KEPT),
+        Ok(_) => done,
         Err(refusal) => failed(controller, object, &[], refusal),
     }
 }

@@ -175,6 +175,24 @@ async fn a_namespace_that_is_gone_is_left_in_peace() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_source_that_loses_a_key_leaves_the_copy_whole() {
+    let world = World::new();
+    let _leader = world.led().await;
+    world.create("web", &LDAP);
+    sleep(SECOND).await;
+    let mut half = credentials("changed");
+    half["data"]["password"] = serde_json::json!("");
+    world.api.put(SOURCE, half);
+    sleep(120 * SECOND).await;
+    assert_eq!(world.delivered("password").as_deref(), Some("hunter2"));
+    assert_eq!((world.counted("failed"), world.counted("withdrawn")), (0, 0));
+    assert!(world.events("web").contains(&"Kept".to_owned()));
+    world.api.put(SOURCE, credentials("changed"));
+    sleep(60 * SECOND).await;
+    assert_eq!(world.delivered("password").as_deref(), Some("changed"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_offer_that_is_gone_leaves_the_copy_and_one_that_comes_back_is_followed() {
     let world = World::new();
     let _leader = world.led().await;
