@@ -211,12 +211,19 @@ async fn update(
     let is_changed = before != after;
     if is_changed && stored.get("immutable") == Some(&Value::Bool(true)) {
         // A ConfigMap's name tells its content, and a Secret of ours is not immutable: somebody put another in its place.
-        let deleted = controller.objects.delete(object.kind(), &object.namespace, &stored).await;
-        controller.metrics.delivered("repaired");
-        return deleted.map_or_else(
-            |refusal| failed(controller, object, users, refusal),
-            |()| Done::Again(Duration::ZERO),
-        );
+        if stored.pointer("/metadata/deletionTimestamp").is_some() {
+            let (word, name) = (object.word(), &object.name);
+            let reason = format!("a {word} named {name} is being deleted, which a finalizer holds up");
+            trouble(controller, object, users, Problem::Conflict, &reason);
+            return Done::Failed;
+        }
+        return match controller.objects.delete(object.kind(), &object.namespace, &stored).await {
+            Ok(()) => {
+                controller.metrics.delivered("repaired");
+                Done::Again(Duration::ZERO)
+            }
+            Err(refusal) => failed(controller, object, users, refusal),
+        };
     }
     let is_edited = known.is_some_and(|copy| copy.print == content.print() && copy.version != old.version);
     let templates: BTreeMap<String, &str> =
