@@ -135,6 +135,8 @@ pub async fn work(scene: Scene, rollouts: bool, identity: String) {
     let mut verify = interval(VERIFY);
     verify.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut turn = 0;
+    // When all was last looked at.
+    let mut passed: Option<Instant> = None;
     let mut writing = std::pin::pin!(writing);
     loop {
         tokio::select! {
@@ -146,11 +148,19 @@ pub async fn work(scene: Scene, rollouts: bool, identity: String) {
                     queue.push(Key::Rollouts, Duration::ZERO);
                 }
             }
-            () = scene.listener.catalog.notified() => queue.push(Key::Everything, PASS / 20),
+            () = scene.listener.catalog.notified() => {
+                let left = passed.map(|passed| PASS.saturating_sub(passed.elapsed()));
+                queue.push(Key::Everything, left.unwrap_or_default().max(PASS / 20));
+            }
             Some((place, told)) = changed_sources.recv() => controller.source_changed(&place, told),
             Some((key, delay)) = wanted.recv() => queue.push(key, delay),
             Some(done) = running.join_next(), if !running.is_empty() => match done {
-                Ok((key, done)) => queue.done(&key, done),
+                Ok((key, done)) => {
+                    if key == Key::Everything {
+                        passed = Some(Instant::now());
+                    }
+                    queue.done(&key, done);
+                }
                 // Its key stays busy: whatever panics on it would do so again.
                 Err(error) => tracing::error!(%error, "a piece of work broke"),
             },
