@@ -81,7 +81,9 @@ impl Events {
 
     /// Says something about a workload.
     pub(super) fn say(&self, about: About, reason: Reason, note: impl Into<String>, cause: &str) {
-        let event = Event { about, reason, note: note.into(), cause: cause.to_owned() };
+        // Many may wait, and a status that somebody else wrote is as long as an annotation can be.
+        let note: String = note.into().chars().take(NOTE).collect();
+        let event = Event { about, reason, note, cause: cause.to_owned() };
         if self.0.try_send(event).is_err() {
             tracing::debug!("too many events wait: one is dropped");
         }
@@ -105,6 +107,8 @@ async fn write(objects: Objects, identity: String, mut events: mpsc::Receiver<Ev
             match objects.create(EVENTS, &event.about.namespace, &event.object(&name, &identity)).await {
                 Err(Refusal::Away(reason)) => {
                     tracing::debug!(reason, "an event was not written");
+                    // It may be said again.
+                    told.remove(&name);
                     sleep(Duration::from_secs(2)).await;
                 }
                 Err(Refusal::Refused(reason)) => {
