@@ -52,6 +52,13 @@ impl Rollouts {
         self.idle.remove(id);
     }
 
+    /// Nothing more is to be done for that cause; another one, which came meanwhile, waits on.
+    fn settle(&mut self, id: &WorkloadId, cause: &str) {
+        if self.waiting.get(id).is_some_and(|waiting| waiting == cause) {
+            self.waiting.remove(id);
+        }
+    }
+
     /// Whether any waits.
     pub(super) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
@@ -89,14 +96,14 @@ pub(super) async fn roll_out(controller: &Controller) -> Done {
             return if is_waiting { Done::Again(LOOK) } else { Done::Well };
         };
         match begin(controller, &id, &wanted).await {
-            Ok(()) => drop(controller.rollouts().waiting.remove(&id)),
+            Ok(()) => controller.rollouts().settle(&id, &wanted),
             Err(Refusal::Conflict | Refusal::NotFound | Refusal::Terminating) => {
                 // It is looked at anew for whatever changed it.
-                controller.rollouts().waiting.remove(&id);
+                controller.rollouts().settle(&id, &wanted);
             }
             Err(Refusal::Refused(reason)) => {
                 tracing::warn!(workload = %id, reason, "not rolled out");
-                controller.rollouts().waiting.remove(&id);
+                controller.rollouts().settle(&id, &wanted);
             }
             Err(Refusal::Away(_)) => return Done::Failed,
         }
@@ -195,6 +202,18 @@ mod tests {
         // One that is done, or deleted, frees its place.
         active.remove(&id("b", "1"));
         assert_eq!(rollouts.next(&active, Instant::now()).unwrap().0, id("b", "2"));
+    }
+
+    #[test]
+    fn a_cause_that_comes_while_another_is_dealt_with_waits_on() {
+        let mut rollouts = Rollouts::default();
+        rollouts.want(&id("a", "1"), "x".into());
+        let (first, cause) = rollouts.next(&BTreeMap::new(), Instant::now()).unwrap();
+        rollouts.want(&id("a", "1"), "y".into());
+        rollouts.settle(&first, &cause);
+        assert_eq!(rollouts.next(&BTreeMap::new(), Instant::now()), Some((id("a", "1"), "y".to_owned())));
+        rollouts.settle(&first, "y");
+        assert!(!rollouts.is_waiting());
     }
 
     #[tokio::test(start_paused = true)]
