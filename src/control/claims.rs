@@ -17,18 +17,33 @@ use opportune_core::{
     keys,
 };
 use serde_json::{Value, json};
+use std::time::Duration;
 
+/// How often the claims of a workload are read again that were found well and that its pods use.
+const VERIFY: Duration = Duration::from_secs(300);
 const CLAIMS: Kind = Kind::of("", "v1", "persistentvolumeclaims");
 
 /// Makes the claims of one workload.
 pub(super) async fn make(controller: &Controller, id: &WorkloadId, used: &Used) -> Done {
     let Ok(storage) = Intent::parse("storage") else { return Done::Well };
+    if used.needs.claims.is_empty() {
+        return Done::Well;
+    }
+    // Each new catalog lets all workloads be looked at.
+    let is_rolled_out = controller.workloads.facts(id).is_some_and(|facts| facts.is_rolled_out);
+    if is_rolled_out && controller.uses().has_claims(id, VERIFY) {
+        return Done::Well;
+    }
     let mut done = Done::Well;
     for (name, claim) in &used.needs.claims {
         let one = Claim { controller, id, used, storage: &storage, name, claim };
         if one.ensure().await == Done::Failed {
             done = Done::Failed;
         }
+    }
+    if done == Done::Well {
+        controller.uses().set_claims(id, used);
+        done = Done::Again(VERIFY);
     }
     done
 }

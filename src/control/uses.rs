@@ -88,6 +88,8 @@ pub(super) struct Uses {
     /// Workloads that stand, and used an object before.
     former: HashMap<Object, BTreeSet<WorkloadId>>,
     copies: HashMap<Object, Copy>,
+    /// When the claims of a workload, as it then was, were last found well.
+    claimed: HashMap<WorkloadId, Instant>,
     troubles: HashMap<WorkloadId, BTreeMap<(Intent, String), Trouble>>,
     missed: HashSet<WorkloadId>,
     /// Workloads for which what was withdrawn is to be tried again.
@@ -125,6 +127,13 @@ impl Uses {
         if let Some(troubles) = self.troubles.get_mut(id) {
             troubles.retain(|(_, name), _| is_needed(&used.needs, name));
         }
+        let same = self
+            .workloads
+            .get(id)
+            .filter(|before| before.uid == used.uid && before.needs.claims == used.needs.claims);
+        if same.is_none() {
+            self.claimed.remove(id);
+        }
         self.workloads.insert(id.clone(), used);
         before.union(&now).cloned().collect()
     }
@@ -144,6 +153,7 @@ impl Uses {
         self.former.retain(|_, former| !former.is_empty());
         self.troubles.remove(id);
         self.missed.remove(id);
+        self.claimed.remove(id);
         self.retries.remove(id);
     }
 
@@ -209,6 +219,22 @@ impl Uses {
             Some(copy) => drop(self.copies.insert(object.clone(), copy)),
             None => drop(self.copies.remove(object)),
         }
+    }
+
+    /// Takes note that the claims that a workload uses are there and as they should be.
+    pub(super) fn set_claims(&mut self, id: &WorkloadId, used: &Used) {
+        if self
+            .workloads
+            .get(id)
+            .is_some_and(|now| now.uid == used.uid && now.needs.claims == used.needs.claims)
+        {
+            self.claimed.insert(id.clone(), Instant::now());
+        }
+    }
+
+    /// Whether they were found so for these claims not longer ago than `time`.
+    pub(super) fn has_claims(&self, id: &WorkloadId, time: Duration) -> bool {
+        self.claimed.get(id).is_some_and(|at| at.elapsed() < time)
     }
 
     /// Somebody may have changed an object since we saw it; returns whether we did see it.
