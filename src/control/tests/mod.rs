@@ -1,6 +1,9 @@
 //! The controller against an API server that refuses, is silent or lets others write in between. Time is paused: what takes
 //! minutes in a cluster takes none here.
 mod api;
+mod claims;
+mod files;
+mod offers;
 mod secrets;
 mod withdrawals;
 mod world;

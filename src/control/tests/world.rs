@@ -94,6 +94,14 @@ impl World {
         self.api.put(&workload(name), made);
     }
 
+    /// As [`World::create`], of an app that is known.
+    pub(super) fn create_of(&self, name: &str, image: &str, annotations: &[(&str, &str)]) {
+        let mut object = deployment(name, annotations);
+        object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
+        let made = self.admitted(object, None);
+        self.api.put(&workload(name), made);
+    }
+
     /// Somebody changes it.
     pub(super) fn update(&self, name: &str, change: impl FnOnce(&mut Value)) {
         let old = self.api.get(&workload(name)).unwrap();
@@ -194,7 +202,7 @@ pub(super) fn offer(name: &str) -> Value {
     json!({"apiVersion": "opportune.libre.sh/v1alpha1", "kind": "ServiceOffer",
         "metadata": {"name": name, "namespace": "directory", "generation": 1},
         "spec": {"intent": "ldap", "consumers": {"namespaceSelector": {}},
-            "settings": {"host": name, "port": 636, "tls": "tls", "base-dn": "dc=x"},
+            "settings": {"host": name, "port": 636, "tls": "tls", "base-dn": "dc=x", "uid-attribute": "uid"},
             "credentials": {"secretRef": {"name": "reader"}}}})
 }
 
