@@ -4,6 +4,8 @@ mod api;
 mod claims;
 mod files;
 mod offers;
+mod rollouts;
 mod secrets;
+mod simulation;
 mod withdrawals;
 mod world;

@@ -8,7 +8,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use opportune_core::{
-    admit::{Options, Request, admit},
+    admit::{AdmissionResult, Options, Request, admit},
     discover::{Catalog, Inventory},
 };
 use serde_json::{Value, json};
@@ -100,6 +100,24 @@ impl World {
         object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
         let made = self.admitted(object, None);
         self.api.put(&workload(name), made);
+    }
+
+    /// As [`World::create`], where the webhook may refuse it; returns whether it did not.
+    pub(super) fn may_create(&self, name: &str, annotations: &[(&str, &str)]) -> bool {
+        let object = deployment(name, annotations);
+        let request = Request { namespace: "blog", object: &object, old: None };
+        let verdict = admit(&request, &self.scene.catalog.load(), &self.scene.options.load());
+        let is_allowed = !matches!(verdict.result, AdmissionResult::Denied(_));
+        if is_allowed {
+            self.create(name, annotations);
+        }
+        is_allowed
+    }
+
+    /// Whether any workload points at a Secret of that name.
+    pub(super) fn is_named(&self, secret: &str) -> bool {
+        let workloads = self.api.paths("/deployments/").into_iter().filter_map(|path| self.api.get(&path));
+        workloads.into_iter().any(|workload| workload["spec"].to_string().contains(secret))
     }
 
     /// Somebody changes it.
