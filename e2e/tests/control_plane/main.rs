@@ -10,6 +10,9 @@
     clippy::panic,
     reason = "these are tests, which the compiler does not know without its own harness"
 )]
+mod admin;
+mod delivered;
+mod installed;
 mod offers;
 mod sidecar;
 mod trial;
@@ -24,12 +27,47 @@ use std::{collections::BTreeSet, fs, path::Path, process::ExitCode, sync::Arc};
 use trial::{Run, themes};
 
 themes![
-    away, callers, calls, doctor, explain, gitops, install, life, merges, modes, notes, objects, others,
-    programs, quiet, resources, rotation, routes, timeliness, undo, users, writers,
+    away,
+    callers,
+    calls,
+    credentials,
+    delivery,
+    doctor,
+    explain,
+    gitops,
+    install,
+    life,
+    lifetimes,
+    merges,
+    modes,
+    notes,
+    objects,
+    others,
+    programs,
+    quiet,
+    refresh,
+    resources,
+    rotation,
+    routes,
+    timeliness,
+    undo,
+    users,
+    writers,
 ];
 
 /// Files of this folder that hold no trials.
-const NO_THEMES: [&str; 7] = ["main", "offers", "sidecar", "trial", "webhook", "workload", "writer"];
+const NO_THEMES: [&str; 10] = [
+    "admin",
+    "delivered",
+    "installed",
+    "main",
+    "offers",
+    "sidecar",
+    "trial",
+    "webhook",
+    "workload",
+    "writer",
+];
 
 /// Trials wait more than they compute.
 const THREADS: usize = 3;

@@ -68,7 +68,8 @@ pub fn storage_class(name: &str, provisioner: &str) -> Value {
     })
 }
 
-fn secret(namespace: &str, name: &str, keys: Value) -> Value {
+/// A Secret with these keys.
+pub fn secret(namespace: &str, name: &str, keys: Value) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Secret",
