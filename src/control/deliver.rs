@@ -81,15 +81,15 @@ pub(super) async fn deliver(controller: &Controller, object: &Object) -> Done {
             trouble(controller, object, &users, problem, &reason);
             Done::Failed
         }
-        (Wanted::AsItIs(_, reason), Found::Ours(stored)) => {
+        (Wanted::AsItIs(problem, reason), Found::Ours(stored)) => {
             controller.uses().set_copy(object, None);
-            keep(controller, object, &users, stored, &reason).await
+            keep(controller, object, &users, stored, (problem, &reason)).await
         }
         (Wanted::Content(content), Found::Absent) => create(controller, object, &users, content).await,
         (Wanted::Content(content), Found::Ours(stored)) => match content.lost(object, &users, &stored) {
             Some(reason) => {
                 controller.uses().set_copy(object, None);
-                keep(controller, object, &users, stored, &reason).await
+                keep(controller, object, &users, stored, (Problem::Failed, &reason)).await
             }
             None => update(controller, object, &users, content, stored).await,
         },
@@ -265,12 +265,18 @@ async fn update(
     }
 }
 
-/// Leaves the values as they are, and sees to the owners only.
-async fn keep(controller: &Controller, object: &Object, users: &[User], stored: Value, reason: &str) -> Done {
-    let values = values(&stored, object.made);
+/// Leaves the values as they are, and sees to the owners only. Who came later may need what they lack.
+async fn keep(
+    controller: &Controller,
+    object: &Object,
+    users: &[User],
+    stored: Value,
+    (problem, reason): (Problem, &str),
+) -> Done {
+    let holds = values(&stored, object.made);
     let (served, lacking): (Vec<User>, Vec<User>) =
-        users.iter().cloned().partition(|user| is_served(object, user, &values));
-    trouble(controller, object, &lacking, Problem::Failed, reason);
+        users.iter().cloned().partition(|user| is_served(object, user, &holds));
+    trouble(controller, object, &lacking, problem, reason);
     for (id, used) in &served {
         let about = About::workload(id, &used.uid);
         let Some(intent) = object.intent(used) else { continue };
@@ -283,6 +289,7 @@ async fn keep(controller: &Controller, object: &Object, users: &[User], stored: 
     if let Some(metadata) = next.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.insert("ownerReferences".into(), owners(users));
     }
+    let done = if lacking.is_empty() { Done::Again(KEPT) } else { Done::Failed };
     if next == stored {
         return done;
     }

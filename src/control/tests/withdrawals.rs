@@ -178,3 +178,21 @@ async fn an_offer_that_was_changed_meanwhile_is_not_withdrawn_for_the_other() {
     world.api.delete(&workload("web"));
     sleep(60 * SECOND).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_last_copy_is_no_use_to_who_needs_more_than_it_holds() {
+    let world = World::new();
+    let _leader = world.led().await;
+    world.create("web", &LDAP);
+    sleep(SECOND).await;
+    world.api.delete(SOURCE);
+    sleep(60 * SECOND).await;
+    world.create("late", &[("wants", "ldap"), ("env.ldap", "LOGIN=[[ldap.bind-dn]]:[[ldap.password]]")]);
+    sleep(300 * SECOND).await;
+    assert_eq!(
+        world.status("late", "ldap"),
+        "withdrawn: the credentials of directory/openldap are not there"
+    );
+    assert_eq!(world.status("web", "ldap"), "directory/openldap");
+    assert_eq!(world.counted("withdrawn"), 1);
+}
