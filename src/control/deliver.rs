@@ -284,7 +284,6 @@ async fn keep(
         let note = format!("{intent}: {reason}; the last copy of its settings stays");
         controller.events.say(about, Reason::Kept, note, "");
     }
-    let done = if lacking.is_empty() { Done::Again(KEPT) } else { Done::Failed };
     let mut next = stored.clone();
     if let Some(metadata) = next.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.insert("ownerReferences".into(), owners(users));

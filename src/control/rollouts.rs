@@ -25,6 +25,10 @@ const AT_ONCE: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How often those that wait are looked at, besides when a workload changes.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long it is until what a dry run showed to change nothing is tried again: a webhook that is away changes nothing either.
+/// Doubled each time.
+const IDLE: Duration = Duration::from_secs(10);
+const LONGEST_IDLE: Duration = Duration::from_secs(600);
 
 /// What waits, and what is under way.
 #[derive(Debug, Default)]
@@ -33,7 +37,14 @@ pub(super) struct Rollouts {
     /// Since when we see a rollout with that cause under way.
     seen: HashMap<WorkloadId, (String, Instant)>,
     /// Causes for which a dry run showed that nothing would change.
-    idle: HashMap<WorkloadId, String>,
+    idle: HashMap<WorkloadId, Idle>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    cause: String,
+    until: Instant,
+    pause: Duration,
 }
 
 // === impl Rollouts ===
@@ -41,9 +52,17 @@ pub(super) struct Rollouts {
 impl Rollouts {
     /// Wants a workload to be rolled out for `cause`.
     pub(super) fn want(&mut self, id: &WorkloadId, cause: String) {
-        if self.idle.get(id) != Some(&cause) {
-            self.waiting.insert(id.clone(), cause);
+        if self.idle.get(id).is_some_and(|idle| idle.cause != cause) {
+            self.idle.remove(id);
         }
+        self.waiting.insert(id.clone(), cause);
+    }
+
+    /// Nothing would change for that cause, as things are.
+    fn put_off(&mut self, id: &WorkloadId, cause: &str, now: Instant) {
+        let pause = self.idle.get(id).map_or(IDLE, |idle| (idle.pause * 2).min(LONGEST_IDLE));
+        let idle = Idle { cause: cause.to_owned(), until: now + pause, pause };
+        self.idle.insert(id.clone(), idle);
     }
 
     /// There is no reason for it any more.
@@ -55,7 +74,7 @@ impl Rollouts {
     /// Nothing more is to be done for that cause; another one, which came meanwhile, waits on.
     fn settle(&mut self, id: &WorkloadId, cause: &str) {
         if self.waiting.get(id).is_some_and(|waiting| waiting == cause) {
-            self.waiting.remove(id);
+            self.forget(id);
         }
     }
 
@@ -81,7 +100,8 @@ impl Rollouts {
         if count >= AT_ONCE {
             return None;
         }
-        let next = self.waiting.iter().find(|(id, _)| !busy.contains(id.namespace.as_str()));
+        let is_due = |id: &WorkloadId| self.idle.get(id).is_none_or(|idle| idle.until <= now);
+        let next = self.waiting.iter().find(|(id, _)| !busy.contains(id.namespace.as_str()) && is_due(id));
         next.map(|(id, cause)| (id.clone(), cause.clone()))
     }
 }
@@ -96,7 +116,8 @@ pub(super) async fn roll_out(controller: &Controller) -> Done {
             return if is_waiting { Done::Again(LOOK) } else { Done::Well };
         };
         match begin(controller, &id, &wanted).await {
-            Ok(()) => controller.rollouts().settle(&id, &wanted),
+            Ok(Begun::Idle) => controller.rollouts().put_off(&id, &wanted, Instant::now()),
+            Ok(Begun::Done) => controller.rollouts().settle(&id, &wanted),
             Err(Refusal::Conflict | Refusal::NotFound | Refusal::Terminating) => {
                 // It is looked at anew for whatever changed it.
                 controller.rollouts().settle(&id, &wanted);
@@ -125,14 +146,22 @@ fn active(controller: &Controller) -> BTreeMap<WorkloadId, String> {
     active
 }
 
-async fn begin(controller: &Controller, id: &WorkloadId, wanted: &str) -> Result<(), Refusal> {
-    let Some((stored, again)) = controller.again(id) else { return Ok(()) };
+/// What came of the wish to roll a workload out.
+enum Begun {
+    /// It is rolled out, or need not be any more.
+    Done,
+    /// It would change nothing now.
+    Idle,
+}
+
+async fn begin(controller: &Controller, id: &WorkloadId, wanted: &str) -> Result<Begun, Refusal> {
+    let Some((stored, again)) = controller.again(id) else { return Ok(Begun::Done) };
     let stale = controller.uses().stale(id);
     let is_wanted = cause(again.cause.as_deref(), &stale).as_deref() == Some(wanted)
         && stored.facts.refreshed.as_deref() != Some(wanted)
         && again.refresh == Refresh::Rollout;
     if !is_wanted {
-        return Ok(());
+        return Ok(Begun::Done);
     }
     let operations = marked(&stored, wanted);
     let what = (id.namespace.as_str(), id.name.as_str(), stored.facts.version.as_str());
@@ -140,8 +169,7 @@ async fn begin(controller: &Controller, id: &WorkloadId, wanted: &str) -> Result
         let answer = controller.objects.change(kind(id.kind), what, &operations, Run::Dry).await?;
         if template_hash(&answer) == template_hash(&stored.object) {
             tracing::debug!(workload = %id, "a rollout would change nothing");
-            controller.rollouts().idle.insert(id.clone(), wanted.to_owned());
-            return Ok(());
+            return Ok(Begun::Idle);
         }
     }
     controller.objects.change(kind(id.kind), what, &operations, Run::Real).await?;
@@ -150,7 +178,7 @@ async fn begin(controller: &Controller, id: &WorkloadId, wanted: &str) -> Result
     let reason = if stale.is_empty() { "what it may use changed" } else { "its credentials changed" };
     let about = About::workload(id, &stored.facts.uid);
     controller.events.say(about, Reason::Refreshed, format!("its pods are made anew: {reason}"), wanted);
-    Ok(())
+    Ok(Begun::Done)
 }
 
 /// The operations that write the cause onto the pod template.
@@ -224,6 +252,26 @@ mod tests {
         assert_eq!(rollouts.next(&active, Instant::now()), None);
         tokio::time::advance(PATIENCE).await;
         assert_eq!(rollouts.next(&active, Instant::now()).unwrap().0, id("a", "2"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_would_change_nothing_is_tried_again_ever_later() {
+        let (mut rollouts, web, none) = (Rollouts::default(), id("a", "1"), BTreeMap::new());
+        rollouts.want(&web, "x".into());
+        let start = Instant::now();
+        let mut tried = Vec::new();
+        while start.elapsed() < Duration::from_secs(200) {
+            // That it is looked at again in the meantime makes no difference.
+            rollouts.want(&web, "x".into());
+            if rollouts.next(&none, Instant::now()).is_some() {
+                tried.push(start.elapsed().as_secs());
+                rollouts.put_off(&web, "x", Instant::now());
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(tried, [0, 10, 30, 70, 150]);
+        rollouts.want(&web, "y".into());
+        assert_eq!(rollouts.next(&none, Instant::now()).unwrap().1, "y");
     }
 
     #[test]
