@@ -197,14 +197,21 @@ impl Controller {
     }
 
     async fn work_on(&self, key: &Key) -> Done {
-        match key {
+        let done = match key {
             Key::Workload(id) => self.look(id).await,
             Key::Object(object) => deliver::deliver(self, object).await,
             Key::Refresh(id) => refresh::refresh(self, id).await,
             Key::Rollouts => rollouts::roll_out(self).await,
             Key::Offer(id) => offers::say(self, id).await,
             Key::Everything => self.look_at_everything(),
+        };
+        if done == Done::Failed
+            && let Some(left) = self.uses().until_lasting(key, refresh::PATIENCE)
+        {
+            // Whatever pauses it has come to by then: other changes make it be tried, and fail, more often.
+            self.want(key.clone(), left);
         }
+        done
     }
 
     /// What the webhook would be told, were it asked now: delivery is there, and the Namespace's label decides.

@@ -1,4 +1,5 @@
 //! Who uses what, as the controller knows it: an index over the workloads, and what became of their deliveries. No IO.
+use super::controller::Key;
 use crate::watch::WorkloadId;
 use opportune_core::{deliver::Needs, discover::OfferId, inject::record::Withdrawn, intent::Intent};
 use std::{
@@ -292,6 +293,18 @@ impl Uses {
             Problem::Refused | Problem::Failed => trouble.reason.clone(),
         };
         lasting.map(|((intent, _), trouble)| (intent.clone(), told(trouble))).collect()
+    }
+
+    /// How long it is until what can't be delivered has failed for as long as `patience`.
+    pub(super) fn until_lasting(&self, key: &Key, patience: Duration) -> Option<Duration> {
+        let ids: Vec<&WorkloadId> = match key {
+            Key::Object(object) => self.users.get(object).into_iter().flatten().collect(),
+            Key::Workload(id) => vec![id],
+            _ => return None,
+        };
+        let troubles = ids.into_iter().filter_map(|id| self.troubles.get(id)).flatten();
+        let left = troubles.filter_map(|(_, trouble)| patience.checked_sub(trouble.since.elapsed()));
+        left.filter(|left| !left.is_zero()).min()
     }
 
     /// The Secrets with whose earlier values the pods of a workload were made: each name with what its values are now.

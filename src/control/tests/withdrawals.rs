@@ -1,7 +1,7 @@
 //! What can't be delivered is taken back, once, and only what can't be.
 use super::{
     api::Answer,
-    world::{OFFER, SECOND, SOURCE, World, credentials, offer, workload},
+    world::{OFFER, SECOND, SOURCE, World, credentials, namespace, offer, workload},
 };
 use rstest::rstest;
 use serde_json::json;
@@ -177,6 +177,22 @@ async fn an_offer_that_was_changed_meanwhile_is_not_withdrawn_for_the_other() {
     assert_eq!(world.status("web", "ldap"), "directory/other");
     world.api.delete(&workload("web"));
     sleep(60 * SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_meanwhile_does_not_put_a_withdrawal_off() {
+    let world = World::new();
+    let _leader = world.led().await;
+    world.api.refuse("POST", "blog/secrets", Answer::Quota, EVER);
+    world.create("web", &LDAP);
+    for number in 0..6 {
+        sleep(4 * SECOND).await;
+        let name = format!("other-{number}");
+        world.know(&format!("/api/v1/namespaces/{name}"), namespace(&name, "inject", "enabled"));
+    }
+    assert_eq!(world.counted("withdrawn"), 0);
+    sleep(10 * SECOND).await;
+    assert_eq!(world.counted("withdrawn"), 1);
 }
 
 #[tokio::test(start_paused = true)]
