@@ -15,6 +15,8 @@ use std::{collections::BTreeSet, pin::Pin, time::Duration};
 pub const PROMPT: Duration = Duration::from_secs(15);
 /// What is looked at every 30 s.
 pub const READ: Duration = Duration::from_secs(35);
+/// What happens after 30 s of trying.
+pub const GIVEN_UP: Duration = Duration::from_secs(60);
 
 /// The variable that holds a directory's password.
 pub const PASSWORD: &str = "LDAP_BIND_PASSWORD";

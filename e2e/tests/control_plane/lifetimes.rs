@@ -156,8 +156,13 @@ async fn a_source_that_is_gone_leaves_its_last_copy(admin: &Admin) -> Result<()>
     let before = now(admin, &web).await?;
     admin.delete("Secret", namespace, "reader").await?;
     println!("    of a source that is gone: {}", hears(admin, &web, "Kept", READ).await?);
+    // What one workload has, another may lack.
+    let wishes = [("wants", "ldap"), ("env.ldap", "LOGIN=[[ldap.bind-dn]]:[[ldap.password]]")];
+    let composed = admin.create(&idle(Kind::Deployment, namespace, "composed", &wishes)).await?;
+    ensure!(reference(&composed, "LOGIN").is_some(), "not injected: {}", annotation(&composed, "status"));
     // Not even after more than 30 s: its pods can start.
     tokio::time::sleep(READ).await;
+    says(admin, &composed, "ldap=withdrawn: ", READ).await?;
     let after = now(admin, &web).await?;
     ensure!(after["spec"] == before["spec"], "{}", annotation(&after, "status"));
     let copy = admin.get("Secret", namespace, &copy).await?;
@@ -195,7 +200,11 @@ async fn what_a_tenant_does_to_a_copy_is_put_right(admin: &Admin) -> Result<()> 
     let web = served(admin, &wanting(namespace, "web")).await?;
     let copy = copy_of(admin, &web).await?;
     let before = admin.get("Secret", namespace, &copy).await?;
-    let edit = json!({"stringData": {"password": "forged"}, "metadata": {"ownerReferences": null}});
+    let edit = json!({
+        "stringData": {"password": "forged"},
+        "immutable": true,
+        "metadata": {"ownerReferences": null},
+    });
     admin.merge("Secret", namespace, &copy, &edit).await?;
     has(admin, &web, PASSWORD, "s3cret", MENDED).await?;
     let after = admin.get("Secret", namespace, &copy).await?;

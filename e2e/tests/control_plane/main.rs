@@ -50,6 +50,7 @@ themes![
     rotation,
     routes,
     timeliness,
+    trouble,
     undo,
     users,
     writers,

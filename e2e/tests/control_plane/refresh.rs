@@ -2,7 +2,7 @@
 use crate::{
     admin::Admin,
     delivered::{
-        PASSWORD, READ, directory, has, hears, idle, namespace_with_directory, now, reader, rollouts, says, together,
+        PASSWORD, READ, directory, has, hears, idle, namespace_with_directory, now, reader, restart, rollouts, says, served, together,
         told,
     },
     installed::Installed,
@@ -12,7 +12,7 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use opportune_e2e::eventually;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// One workload of a namespace is rolled out at a time, after everybody was looked at.
 const ROLLED_OUT: Duration = Duration::from_secs(45);
@@ -92,11 +92,17 @@ async fn an_offer_that_comes_late_is_told_and_rolled_out_once(admin: &Admin) -> 
         let base = variables(&base, "LDAP_BASE_DN").first().map(|entry| text(entry, "/value").to_owned());
         ensure!(base.as_deref() == Some("dc=example,dc=net"), "{base:?}");
     }
-    tokio::time::sleep(QUIET).await;
-    for (object, times) in [(&rollout, 2), (&second, 2), (&notify, 0), (&unconcerned, 0)] {
-        ensure!(rollouts(admin, object).await? == times, "{}", text(object, "/metadata/name"));
-    }
     Ok(())
+}
+
+/// How often each workload was rolled out, and what it was told of.
+async fn history(admin: &Admin) -> Result<BTreeMap<String, (usize, Vec<(String, String)>)>> {
+    let mut history = BTreeMap::new();
+    for object in admin.list("Deployment", "").await? {
+        let name = format!("{}/{}", text(&object, "/metadata/namespace"), text(&object, "/metadata/name"));
+        history.insert(name, (rollouts(admin, &object).await?, told(admin, &object).await?));
+    }
+    Ok(history)
 }
 
 /// A Deployment of another controller, which would undo what somebody else changes of it.
@@ -127,6 +133,39 @@ async fn miss(admin: &Admin) -> Result<[Value; 3]> {
     Ok([notify, rollout, owned])
 }
 
+/// Pods that can't start are not followed by more of them.
+async fn one_rollout_of_a_namespace_follows_the_other(admin: &Admin) -> Result<()> {
+    let namespace = "paced";
+    namespace_with_directory(admin, namespace).await?;
+    let mut workloads = Vec::new();
+    for name in ["one", "two"] {
+        let mut manifest = deployment(namespace, name, "ldap", "rollout");
+        manifest["spec"]["replicas"] = 1.into();
+        let object = served(admin, &manifest).await?;
+        has(admin, &object, PASSWORD, "s3cret", READ).await?;
+        workloads.push(object);
+    }
+    let moved = json!({"metadata": {"annotations": {"opportune.libre.sh/settings": "base-dn: dc=example,dc=net"}}});
+    admin.merge("Service", namespace, "openldap", &moved).await?;
+    let first = eventually("one is rolled out", ROLLED_OUT, async || {
+        for (number, object) in workloads.iter().enumerate() {
+            if rollouts(admin, object).await? > 0 {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    })
+    .await?;
+    tokio::time::sleep(QUIET).await;
+    let (first, second) = (&workloads[first], &workloads[1 - first]);
+    ensure!(rollouts(admin, second).await? == 0, "both are rolled out, and none has its pods");
+    // Without a pod that it wants, it has all of them.
+    admin.merge("Deployment", namespace, text(first, "/metadata/name"), &json!({"spec": {"replicas": 0}})).await?;
+    rolled_out(admin, second, 1).await?;
+    ensure!(rollouts(admin, first).await? == 1, "it is rolled out twice");
+    Ok(())
+}
+
 async fn what_was_missed_is_found(installed: &Installed, missed: &[Value; 3]) -> Result<()> {
     let admin = &installed.admin;
     let [notify, rollout, owned] = missed;
@@ -148,7 +187,7 @@ async fn what_was_missed_is_found(installed: &Installed, missed: &[Value; 3]) ->
         let told = told(admin, object).await?;
         ensure!(told.len() == 1, "{told:?}");
     }
-    let after = crate::delivered::restart(admin, &now(admin, notify).await?).await?;
+    let after = restart(admin, &now(admin, notify).await?).await?;
     ensure!(annotation(&after, "status") == "ldap=missed/openldap", "{}", annotation(&after, "status"));
     eventually("one is left", READ, async || Ok((installed.figure(MISSED, &[]) == 1.0).then_some(()))).await
 }
@@ -167,9 +206,22 @@ async fn workloads_get_what_came_after_them() -> Result<()> {
     installed.start_webhook()?;
     let checks = together(vec![
         ("a late offer", Box::pin(an_offer_that_comes_late_is_told_and_rolled_out_once(&admin))),
+        ("pace", Box::pin(one_rollout_of_a_namespace_follows_the_other(&admin))),
         ("missed", Box::pin(what_was_missed_is_found(&installed, &missed))),
     ]);
-    checks.await.with_context(|| installed.complaints().unwrap_or_default())
+    checks.await.with_context(|| installed.complaints().unwrap_or_default())?;
+
+    // What was done is known to the cluster, and not done again by the next leader.
+    let before = history(&admin).await?;
+    for (name, times) in [("late/rollout", 2), ("late/second", 2), ("late/notify", 0), ("late/unconcerned", 0)] {
+        ensure!(before[name].0 == times, "{name}: {:?}", before[name]);
+    }
+    installed.replace_controller()?;
+    tokio::time::sleep(QUIET).await;
+    let after = history(&admin).await?;
+    let changed = after.iter().find(|(name, history)| before.get(*name) != Some(history));
+    ensure!(changed.is_none(), "{changed:?}; before: {before:?}");
+    Ok(())
 }
 
 trials![own workloads_get_what_came_after_them];
