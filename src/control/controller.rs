@@ -268,9 +268,8 @@ impl Controller {
     fn follow_withdrawn(&self, used: &Used) {
         let catalog = self.catalog.load();
         for (intent, withdrawn) in &used.withdrawn {
-            let id = OfferId::from_key(&withdrawn.offer);
-            let place = id.and_then(|id| place_of(catalog.offer(intent, &id)?));
-            place.into_iter().for_each(|place| drop(self.sources.state(&place)));
+            let offers = withdrawn.offers().filter_map(|(id, _)| catalog.offer(intent, &id));
+            offers.filter_map(|offer| place_of(offer)).for_each(|place| drop(self.sources.state(&place)));
         }
     }
 
@@ -321,9 +320,9 @@ impl Controller {
         let waiting: Vec<WorkloadId> = uses
             .withdrawn()
             .filter(|(_, used)| {
-                used.withdrawn.iter().any(|(intent, withdrawn)| {
-                    OfferId::from_key(&withdrawn.offer).is_some_and(|id| is_beside(intent, &id))
-                })
+                used.withdrawn
+                    .iter()
+                    .any(|(intent, withdrawn)| withdrawn.offers().any(|(id, _)| is_beside(intent, &id)))
             })
             .map(|(id, _)| id.clone())
             .collect();

@@ -111,7 +111,7 @@ impl Withdrawn {
     }
 
     /// The offers that are left out, the last one first, each with its fingerprint at that time.
-    pub(crate) fn offers(&self) -> impl Iterator<Item = (OfferId, &str)> {
+    pub fn offers(&self) -> impl Iterator<Item = (OfferId, &str)> {
         let all = std::iter::once((&self.offer, &self.print)).chain(&self.earlier);
         all.filter_map(|(offer, print)| Some((OfferId::from_key(offer)?, print.as_str())))
     }

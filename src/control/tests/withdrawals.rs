@@ -212,3 +212,19 @@ async fn a_last_copy_is_no_use_to_who_needs_more_than_it_holds() {
     assert_eq!(world.status("web", "ldap"), "directory/openldap");
     assert_eq!(world.counted("withdrawn"), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_offer_that_failed_before_another_is_tried_again_when_its_credentials_change() {
+    let world = World::new();
+    let mut other = offer("other");
+    other["spec"]["credentials"]["secretRef"]["name"] = json!("another");
+    world.know(&OFFER.replace("openldap", "other"), other);
+    world.api.delete(SOURCE);
+    let _leader = world.led().await;
+    world.create("web", &LDAP);
+    sleep(300 * SECOND).await;
+    assert_eq!(world.counted("withdrawn"), 2);
+    world.api.put(SOURCE, credentials("there"));
+    sleep(60 * SECOND).await;
+    assert_eq!(world.status("web", "ldap"), "absent: directory/openldap after the next rollout");
+}
