@@ -13,6 +13,9 @@ use std::{
 const SECRETS: Kind = Kind::of("", "v1", "secrets");
 const CONFIG_MAPS: Kind = Kind::of("", "v1", "configmaps");
 
+/// The most bytes of the annotation `stale`: all annotations together may have 256 KiB.
+const MAX_STALE: usize = 128 * 1024;
+
 /// A workload, and what it uses.
 pub(super) type User = (WorkloadId, Used);
 
@@ -79,7 +82,7 @@ impl Content {
             new.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut).filter(|_| self.is_secret)
         {
             annotations.insert(keys::REVISION.into(), revision.into());
-            annotations.insert(keys::STALE.into(), json!(stale).to_string().into());
+            annotations.insert(keys::STALE.into(), json!(bounded(stale)).to_string().into());
         }
         new
     }
@@ -138,6 +141,19 @@ impl std::fmt::Display for Object {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}/{}", self.word(), self.namespace, self.name)
     }
+}
+
+/// As many as an annotation can hold: those left out are not told of new credentials, or nobody would get them.
+fn bounded(stale: &BTreeMap<String, String>) -> BTreeMap<&String, &String> {
+    let mut left = MAX_STALE;
+    let fits = move |(workload, template): &(&String, &String)| {
+        // With quotes, a colon and a comma.
+        let size = workload.len() + template.len() + 6;
+        let fits = left >= size;
+        left = left.saturating_sub(size);
+        fits
+    };
+    stale.iter().take_while(fits).collect()
 }
 
 /// What we remember of an object as it stands.
@@ -207,4 +223,18 @@ pub(super) fn random() -> String {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u8(0);
     format!("{:08x}", hasher.finish() >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_workloads_share_a_secret_their_list_fits_into_an_annotation() {
+        let stale = |count: usize| -> BTreeMap<String, String> {
+            (0..count).map(|n| (format!("Deployment/{n:0>250}"), "12345678".to_owned())).collect()
+        };
+        assert_eq!(bounded(&stale(400)).len(), 400);
+        assert!(json!(bounded(&stale(2000))).to_string().len() <= MAX_STALE + 2);
+    }
 }
