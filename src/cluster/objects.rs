@@ -62,8 +62,9 @@ impl Refusal {
             .as_ref()
             .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"));
         match status.code {
-            404 => Self::NotFound,
-            409 => Self::Conflict,
+            // An admission webhook refuses with any code that it likes: the API server's own have these reasons.
+            404 if status.reason == "NotFound" => Self::NotFound,
+            409 if matches!(status.reason.as_str(), "Conflict" | "AlreadyExists") => Self::Conflict,
             403 if is_terminating => Self::Terminating,
             400..=499 if !matches!(status.code, 401 | 408 | 429) => Self::Refused(status.message.clone()),
             _ => Self::Away(status.message.clone()),
@@ -196,5 +197,32 @@ impl Objects {
             Ok(answer) => answer.map_err(Refusal::of),
             Err(_) => Err(Refusal::Away(format!("no answer in {} s", PATIENCE.as_secs()))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::gone(404, "NotFound", Refusal::NotFound)]
+    #[case::there_already(409, "AlreadyExists", Refusal::Conflict)]
+    #[case::written_in_between(409, "Conflict", Refusal::Conflict)]
+    #[case::denied_by_a_webhook_as_a_conflict(409, "", Refusal::Refused("why".into()))]
+    #[case::denied_by_a_webhook_as_not_found(404, "", Refusal::Refused("why".into()))]
+    #[case::quota(403, "Forbidden", Refusal::Refused("why".into()))]
+    #[case::busy(429, "TooManyRequests", Refusal::Away("why".into()))]
+    #[case::broken(500, "InternalError", Refusal::Away("why".into()))]
+    #[case::who_we_are_is_not_known_yet(401, "Unauthorized", Refusal::Away("why".into()))]
+    #[case::a_proxy(404, UNREADABLE, Refusal::Away("code 404 without a reason".into()))]
+    fn refusals_are_told_apart_by_what_can_be_done(
+        #[case] code: u16,
+        #[case] reason: &str,
+        #[case] expected: Refusal,
+    ) {
+        let status = Status::failure("why", reason).with_code(code);
+        assert_eq!(Refusal::of(kube::Error::Api(Box::new(status))), expected);
     }
 }
