@@ -20,6 +20,7 @@ use kube::Client;
 use opportune_core::{
     admit::{Again, CatalogState, DeliveryState, Options, Selection, look_again, template_hash},
     discover::{Catalog, OfferId, Source},
+    inject::record::Withdrawn,
     intent::Intent,
 };
 use std::{
@@ -317,20 +318,20 @@ impl Controller {
                 self.want(Key::Object(object), Duration::ZERO);
             }
         }
-        let waiting: Vec<WorkloadId> = uses
-            .withdrawn()
-            .filter(|(_, used)| {
-                used.withdrawn
-                    .iter()
-                    .any(|(intent, withdrawn)| withdrawn.offers().any(|(id, _)| is_beside(intent, &id)))
-            })
-            .map(|(id, _)| id.clone())
-            .collect();
         // What is not there is no reason to try again.
-        let is_present = matches!(self.sources.state(place), State::Present(_));
-        for id in waiting.iter().filter(|_| is_present && told == Told::Changed) {
-            uses.retry(id);
-            self.want(Key::Refresh(id.clone()), Duration::ZERO);
+        if told == Told::Changed && matches!(self.sources.state(place), State::Present(_)) {
+            let is_waiting = |(intent, withdrawn): &(&Intent, &Withdrawn)| {
+                withdrawn.offers().any(|(id, _)| is_beside(intent, &id))
+            };
+            let waiting = uses.withdrawn().map(|(id, used)| {
+                let intents = used.withdrawn.iter().filter(is_waiting).map(|(intent, _)| intent.clone());
+                (id.clone(), intents.collect::<BTreeSet<Intent>>())
+            });
+            let waiting: Vec<_> = waiting.filter(|(_, intents)| !intents.is_empty()).collect();
+            for (id, intents) in waiting {
+                uses.retry(&id, intents);
+                self.want(Key::Refresh(id), Duration::ZERO);
+            }
         }
         drop(uses);
         for offer in catalog.offers().filter(|offer| place_of(offer).as_ref() == Some(place)) {

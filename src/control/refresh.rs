@@ -94,15 +94,15 @@ struct One<'a> {
 
 impl One<'_> {
     async fn work(&self) -> Result<Done, Refusal> {
-        if self.controller.uses().take_retry(self.id) {
-            let intents: BTreeSet<Intent> = self.again.withdrawn.keys().cloned().collect();
-            if let Ok(operations) = try_again(&self.stored.object, &intents) {
-                let done = self.change(&operations).await;
-                if done != Ok(Done::Well) {
-                    self.controller.uses().retry(self.id);
-                }
-                return done;
+        let intents = self.controller.uses().take_retry(self.id);
+        if !intents.is_empty()
+            && let Ok(operations) = try_again(&self.stored.object, &intents)
+        {
+            let done = self.change(&operations).await;
+            if done != Ok(Done::Well) {
+                self.controller.uses().retry(self.id, intents);
             }
+            return done;
         }
         if let Some(done) = self.withdraw().await? {
             return Ok(done);

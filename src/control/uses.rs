@@ -93,8 +93,8 @@ pub(super) struct Uses {
     claimed: HashMap<WorkloadId, Instant>,
     troubles: HashMap<WorkloadId, BTreeMap<(Intent, String), Trouble>>,
     missed: HashSet<WorkloadId>,
-    /// Workloads for which what was withdrawn is to be tried again.
-    retries: HashSet<WorkloadId>,
+    /// Workloads for which what was withdrawn is to be tried again, by intent.
+    retries: HashMap<WorkloadId, BTreeSet<Intent>>,
 }
 
 // === impl Problem ===
@@ -329,13 +329,15 @@ impl Uses {
     }
 
     /// Wants what was withdrawn from a workload to be tried again.
-    pub(super) fn retry(&mut self, id: &WorkloadId) {
-        self.retries.insert(id.clone());
+    pub(super) fn retry(&mut self, id: &WorkloadId, intents: BTreeSet<Intent>) {
+        if self.workloads.contains_key(id) && !intents.is_empty() {
+            self.retries.entry(id.clone()).or_default().extend(intents);
+        }
     }
 
-    /// Whether that was wanted since it was last asked.
-    pub(super) fn take_retry(&mut self, id: &WorkloadId) -> bool {
-        self.retries.remove(id)
+    /// Of which intents that was wanted since it was last asked.
+    pub(super) fn take_retry(&mut self, id: &WorkloadId) -> BTreeSet<Intent> {
+        self.retries.remove(id).unwrap_or_default()
     }
 }
 

@@ -228,3 +228,24 @@ async fn an_offer_that_failed_before_another_is_tried_again_when_its_credentials
     sleep(60 * SECOND).await;
     assert_eq!(world.status("web", "ldap"), "absent: directory/openldap after the next rollout");
 }
+
+#[tokio::test(start_paused = true)]
+async fn new_credentials_of_one_intent_are_no_reason_to_try_another_again() {
+    let world = World::new();
+    let mut mail = offer("postfix");
+    mail["spec"] = json!({"intent": "mail", "consumers": {"namespaceSelector": {}},
+        "settings": {"host": "postfix", "port": 587, "tls": "starttls", "from": "a@example.org"},
+        "credentials": {"secretRef": {"name": "mailer"}}});
+    world.know(&OFFER.replace("openldap", "postfix"), mail);
+    let mailer = SOURCE.replace("reader", "mailer");
+    world.api.put(&mailer, credentials("first"));
+    let _leader = world.led().await;
+    world.api.refuse("POST", "blog/secrets", Answer::Quota, EVER);
+    world.create("web", &[("wants", "ldap, mail")]);
+    sleep(120 * SECOND).await;
+    assert_eq!(world.counted("withdrawn"), 2);
+    world.api.put(&mailer, credentials("second"));
+    sleep(60 * SECOND).await;
+    assert_eq!(world.status("web", "mail"), "absent: directory/postfix after the next rollout");
+    assert!(world.status("web", "ldap").starts_with("withdrawn"), "{}", world.status("web", "ldap"));
+}
