@@ -23,7 +23,7 @@ use opportune_core::{
     workload,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -238,6 +238,9 @@ impl One<'_> {
             let names: Vec<&str> = stale.keys().map(String::as_str).collect();
             news.push(format!("credentials changed in {}", names.join(", ")));
         }
+        if news.is_empty() {
+            news.push("what was added to it was changed while Opportune was away".to_owned());
+        }
         let how = format!(
             "its pods use that when they are made anew: kubectl rollout restart -n {} {}/{}",
             self.id.namespace,
@@ -297,6 +300,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[tokio::test(start_paused = true)]
     async fn changes_come_at_a_pace() {

@@ -321,7 +321,8 @@ impl Uses {
 
     /// Takes note whether a workload was missed; returns how many are.
     pub(super) fn set_missed(&mut self, id: &WorkloadId, is_missed: bool) -> usize {
-        match is_missed {
+        // One that went while it was looked at would count for ever.
+        match is_missed && self.workloads.contains_key(id) {
             true => drop(self.missed.insert(id.clone())),
             false => drop(self.missed.remove(id)),
         }
@@ -414,7 +415,9 @@ mod tests {
         uses.set(&web(), using("s"));
         uses.set(&web(), using("t"));
         assert!(!uses.trouble(&web(), (&ldap(), "s"), Problem::Failed, "no"));
+        assert_eq!(uses.set_missed(&web(), true), 1);
         uses.remove(&web());
+        assert_eq!(uses.set_missed(&web(), true), 0);
         assert!(!uses.trouble(&web(), (&ldap(), "t"), Problem::Failed, "no"));
         assert!(uses.troubles.is_empty());
     }
