@@ -24,7 +24,7 @@ use opportune_core::{
     intent::Intent,
 };
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
