@@ -1,6 +1,7 @@
 //! What was delivered: the copies in a namespace, whose they are, what they hold, and what people are told.
 use crate::{
     admin::Admin,
+    installed::SYSTEM,
     offers::{secret, service},
     workload::{Kind, annotation, text, variables, wishing},
 };
@@ -51,6 +52,19 @@ pub async fn namespace_with_directory(admin: &Admin, namespace: &str) -> Result<
     admin.namespace(namespace, &[("inject", "enabled")]).await?;
     admin.create(&reader(namespace, "reader", "s3cret")).await?;
     admin.create(&directory(namespace)).await?;
+    Ok(())
+}
+
+/// Lets the controller watch the Secrets of a namespace, as docs/install.md says: what changes there is seen at once.
+pub async fn watched(admin: &Admin, namespace: &str) -> Result<()> {
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "opportune-provider", "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "opportune-provider"},
+        "subjects": [{"kind": "ServiceAccount", "name": "opportune-controller", "namespace": SYSTEM}],
+    });
+    admin.create(&binding).await?;
     Ok(())
 }
 

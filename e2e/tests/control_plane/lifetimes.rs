@@ -3,7 +3,7 @@ use crate::{
     admin::Admin,
     delivered::{
         PASSWORD, PROMPT, READ, change_password, content, copies, directory, has, hears, idle, namespace_with_directory, now,
-        owners, reader, reference, restart, says, served, together,
+        owners, reader, reference, restart, says, served, together, watched,
     },
     installed::Installed,
     offers::{SHARED_CLASS, service, storage_class},
@@ -151,6 +151,7 @@ async fn an_offer_that_is_gone_leaves_its_last_copy(admin: &Admin) -> Result<()>
 async fn a_source_that_is_gone_leaves_its_last_copy(admin: &Admin) -> Result<()> {
     let namespace = "source-gone";
     namespace_with_directory(admin, namespace).await?;
+    watched(admin, namespace).await?;
     let web = served(admin, &wanting(namespace, "web")).await?;
     let copy = copy_of(admin, &web).await?;
     let before = now(admin, &web).await?;
@@ -186,7 +187,7 @@ async fn a_consent_that_is_withdrawn_ends_the_copy(admin: &Admin) -> Result<()> 
     ensure!(told["spec"] == expelled["spec"], "it rolled out");
     change_password(admin, "people", "reader", "changed").await?;
     has(admin, &trusted, PASSWORD, "changed", PROMPT).await?;
-    tokio::time::sleep(READ).await;
+    tokio::time::sleep(PROMPT).await;
     let old = admin.get("Secret", "expelled", &copy).await?;
     ensure!(content(&old, "password").as_deref() == Some("s3cret"), "it follows without consent");
     let after = restart(admin, &told).await?;

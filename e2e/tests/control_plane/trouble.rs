@@ -3,7 +3,7 @@ use crate::{
     admin::Admin,
     delivered::{
         GIVEN_UP, PASSWORD, PROMPT, READ, copies, directory, has, hears, idle, namespace_with_directory, now, reader,
-        reference, restart, rollouts, says, served, together, told,
+        reference, restart, rollouts, says, served, together, watched, told,
     },
     installed::Installed,
     offers::{SHARED_CLASS, secret, storage_class},
@@ -50,6 +50,7 @@ async fn is_withdrawn(admin: &Admin, object: &Value, made: Instant, intent: &str
 async fn a_missing_source_is_waited_for_only_where_it_is_required(admin: &Admin) -> Result<()> {
     let namespace = "no-source";
     admin.namespace(namespace, &[("inject", "enabled")]).await?;
+    watched(admin, namespace).await?;
     admin.create(&directory(namespace)).await?;
     let made = Instant::now();
     let wanting = served(admin, &wanting(namespace, "wanting")).await?;
@@ -220,7 +221,8 @@ async fn a_right_that_is_lost_takes_nothing_from_who_has_it(admin: &Admin) -> Re
     let late = served(admin, &late).await?;
     let requiring = idle(Kind::StatefulSet, "no-right-2", "requiring", &[("requires", "ldap")]);
     let requiring = served(admin, &requiring).await?;
-    is_withdrawn(admin, &late, made, "ldap").await?;
+    says(admin, &late, "ldap=withdrawn: ", GIVEN_UP).await?;
+    ensure!(made.elapsed() >= TRIED, "withdrawn after {:?}", made.elapsed());
     let after = now(admin, &early).await?;
     ensure!(after["spec"] == before["spec"], "its Secret is there, and it was taken back: {}", annotation(&after, "status"));
     admin.merge("ClusterRole", "", "opportune-controller", &rules).await?;
