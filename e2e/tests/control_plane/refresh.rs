@@ -92,6 +92,9 @@ async fn an_offer_that_comes_late_is_told_and_rolled_out_once(admin: &Admin) -> 
         let base = variables(&base, "LDAP_BASE_DN").first().map(|entry| text(entry, "/value").to_owned());
         ensure!(base.as_deref() == Some("dc=example,dc=net"), "{base:?}");
     }
+    for object in [&notify, &paused] {
+        eventually("it is told again", ROLLED_OUT, async || Ok(Some(was(admin, object, 0, 2).await?))).await?;
+    }
     Ok(())
 }
 
