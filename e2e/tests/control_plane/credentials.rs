@@ -30,9 +30,10 @@ async fn settled(admin: &Admin, object: &Value, variable: &str) -> Result<Value>
     now(admin, object).await
 }
 
-/// What a user sees of a workload: its spec and what we wrote on it.
-fn visible(object: &Value) -> [&Value; 2] {
-    [&object["spec"], &object["metadata"]["annotations"]]
+/// What a user sees of a workload: its spec and what we wrote on it. (Kubernetes writes its own, such as the revision.)
+fn visible(object: &Value) -> [&Value; 3] {
+    let annotations = &object["metadata"]["annotations"];
+    [&object["spec"], &annotations["opportune.libre.sh/status"], &annotations["opportune.libre.sh/injected"]]
 }
 
 async fn a_watched_password_is_everywhere_at_once(admin: &Admin) -> Result<()> {
@@ -83,7 +84,12 @@ async fn a_watched_password_is_everywhere_at_once(admin: &Admin) -> Result<()> {
             "notify" => {
                 ensure!(object["spec"] == before["spec"] && told.len() == 1, "{rolled} rollouts; told {told:?}");
             }
-            _ => ensure!(visible(&object) == visible(before) && told.is_empty(), "told {told:?}"),
+            _ => ensure!(
+                visible(&object) == visible(before) && told.is_empty(),
+                "{:?} was {:?}; told {told:?}",
+                visible(&object),
+                visible(before)
+            ),
         }
     }
     println!("    notify is told {:?}", told(admin, &workloads[1].1).await?);
