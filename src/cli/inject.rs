@@ -1,6 +1,6 @@
 //! `opportune inject`: the webhook's twin for CI and GitOps.
 
-use std::{collections::HashSet, path::PathBuf};
+use std::collections::HashSet;
 
 use clap::{Args, ValueEnum};
 use opportune_core::{
@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{
     Failure, InjectionArgs, ManifestArgs,
     manifest::{self, Manifest},
-    output, style,
+    output, source, style,
 };
 
 /// Options of `opportune inject`.
@@ -73,10 +73,7 @@ struct Injected<'a> {
 /// # Errors
 /// Bad input, or a requirement that is not satisfied; nothing is printed then.
 pub fn run(args: &InjectArgs) -> Result<String, Failure> {
-    let is_stdin = |paths: &[PathBuf]| paths.iter().filter(|path| path.as_os_str() == "-").count();
-    if is_stdin(&args.manifests.files) + is_stdin(&args.injection.cluster.catalog) > 1 {
-        return Err(Failure::Usage("standard input (`-`) can be read only once".into()));
-    }
+    source::ensure_stdin_once(&args.manifests.files, &args.injection.cluster.catalog)?;
     let (catalog, options) = match args.remove {
         true => (Catalog::default(), Options::default()),
         false => args.injection.read(&args.manifests.namespace)?,

@@ -8,6 +8,7 @@ mod inject;
 mod manifest;
 mod offline;
 mod output;
+mod report;
 mod serve;
 mod source;
 mod style;
@@ -63,6 +64,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// List all offers, complete or not, and what each lacks.
     Catalog(catalog::CatalogArgs),
+    /// List every workload with its wishes, and what became of each.
+    Report(report::ReportArgs),
     /// Check a cluster: webhook, certificates, rights, offers, and the way from the API server to us.
     Doctor(doctor::DoctorArgs),
     /// Serve the webhook.
@@ -172,7 +175,8 @@ impl InjectionArgs {
                      by --catalog, is exact)",
                 );
             }
-            let (options, _) = self.scope.live_options(&cluster, &catalog, namespace).await;
+            let (options, reach) = self.scope.live_options(&cluster).await;
+            self.scope.warn_of_mode(&reach, &catalog, [namespace]);
             Ok((catalog, options))
         })
     }
@@ -190,27 +194,33 @@ impl ScopeArgs {
     }
 
     /// What the live cluster's webhook configuration says, but for what was typed; and what came of reading it.
-    async fn live_options(
-        &self,
-        cluster: &Cluster,
-        catalog: &Catalog,
-        namespace: &str,
-    ) -> (Options, Look<Reach>) {
+    async fn live_options(&self, cluster: &Cluster) -> (Options, Look<Reach>) {
         let mut options = self.options();
         let reach = Reach::read(&cluster.client).await;
         if let Look::Found(reach) = &reach {
             options.mode = if self.mode.is_some() { options.mode } else { reach.mode };
             options.excluded_namespaces.extend(reach.excluded_namespaces.iter().cloned());
         }
+        (options, reach)
+    }
+
+    /// Warns where nothing but that configuration tells whether injection is on in one of these namespaces, and it can't be
+    /// read.
+    fn warn_of_mode<'a>(
+        &self,
+        reach: &Look<Reach>,
+        catalog: &Catalog,
+        namespaces: impl IntoIterator<Item = &'a str>,
+    ) {
+        let Some(why) = reach.blocked().filter(|_| self.mode.is_none()) else { return };
         // The label decides alone where there is one.
-        let depends_on_mode = catalog.namespace_label(namespace) == NamespaceLabel::Absent;
-        if let (Some(why), None, true) = (reach.blocked(), self.mode, depends_on_mode) {
+        let depends_on_mode = |namespace| catalog.namespace_label(namespace) == NamespaceLabel::Absent;
+        if namespaces.into_iter().any(depends_on_mode) {
             style::warn(&format!(
                 "{}: opt-in is assumed, `--mode cluster-wide` says otherwise",
                 style::plain(&why)
             ));
         }
-        (options, reach)
     }
 }
 
@@ -221,6 +231,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Inject(args) => inject::run(args).and_then(|text| print(&text)),
         Command::Explain(args) => explain::run(args).and_then(|text| print(&text)),
         Command::Catalog(args) => catalog::run(args).and_then(|text| print(&text)),
+        Command::Report(args) => report::run(args).and_then(|(text, check)| print(&text).and(check)),
         Command::Doctor(args) => doctor::run(args).and_then(|(text, health)| print(&text).and(health)),
         Command::Serve(args) => serve::run(args),
         Command::Crds(args) => crds::run(args).and_then(|text| print(&text)),

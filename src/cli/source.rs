@@ -89,7 +89,19 @@ impl ClusterArgs {
     }
 }
 
-fn tell(unread: &Unread, namespace: &str) {
+/// Refuses to read standard input (`-`) more than once.
+///
+/// # Errors
+/// It is named twice.
+pub fn ensure_stdin_once(files: &[PathBuf], catalog: &[PathBuf]) -> Result<(), Failure> {
+    match files.iter().chain(catalog).filter(|path| path.as_os_str() == "-").count() {
+        0 | 1 => Ok(()),
+        _ => Err(Failure::Usage("standard input (`-`) can be read only once".into())),
+    }
+}
+
+/// Warns of what could not be read.
+pub fn tell(unread: &Unread, namespace: &str) {
     let Unread { resource, reason, .. } = unread;
     style::warn(&match unread.is_partly_read {
         true => format!("{resource}: {reason}: only namespace {namespace} was read"),

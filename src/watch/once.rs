@@ -2,9 +2,13 @@
 use super::{
     Change, Error, RESOURCES, Resource, config_maps,
     resource::{ANSWER, is_route},
+    workloads::has_key_of_ours,
 };
 use kube::Client;
-use opportune_core::discover::{Catalog, Inventory};
+use opportune_core::{
+    discover::{Catalog, Inventory},
+    intent::Intent,
+};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -49,6 +53,15 @@ impl Unread {
     /// Whether there may be offers that the person can't see; of what is no route to an app there may.
     pub fn hides_offers(&self) -> bool {
         self.is_forbidden && !is_route(self.kind)
+    }
+
+    /// Whether there may be offers of this intent that the person can't see.
+    pub fn hides_offers_of(&self, intent: &Intent) -> bool {
+        let kinds: &[&str] = match intent.is_storage() {
+            true => &["StorageClass"],
+            false => &["Namespace", "Service", "ServiceOffer"],
+        };
+        self.is_forbidden && kinds.contains(&self.kind)
     }
 }
 
@@ -127,6 +140,53 @@ async fn list(
     Ok(())
 }
 
+/// Hands `take` each workload that has a key of ours, page by page: those of a namespace, or all of them, or, where that is
+/// forbidden, those of the namespace `own`. Returns what could not be read.
+///
+/// # Errors
+/// [`Error`] where the API server does not answer.
+pub async fn read_workloads(
+    client: &Client,
+    namespace: Option<&str>,
+    own: &str,
+    take: &mut dyn FnMut(&Value),
+) -> Result<Vec<Unread>, Error> {
+    let mut unread = Vec::new();
+    for resource in RESOURCES.iter().filter(|resource| WORKLOADS.contains(&resource.kind)) {
+        let (name, kind) = (resource.name, resource.kind);
+        let mut told = |is_partly_read, reason| {
+            unread.push(Unread { resource: name, kind, is_forbidden: true, is_partly_read, reason })
+        };
+        match each_workload(client, resource, namespace, take).await {
+            Ok(()) => {}
+            Err(error) if !error.is_forbidden() => return Err(error),
+            Err(_) if namespace.is_some() => told(false, FORBIDDEN_HERE),
+            Err(_) => match each_workload(client, resource, Some(own), take).await {
+                Ok(()) => told(true, FORBIDDEN),
+                Err(error) if error.is_forbidden() => told(false, FORBIDDEN),
+                Err(error) => return Err(error),
+            },
+        }
+    }
+    Ok(unread)
+}
+
+async fn each_workload(
+    client: &Client,
+    resource: &'static Resource,
+    namespace: Option<&str>,
+    take: &mut dyn FnMut(&Value),
+) -> Result<(), Error> {
+    let mut pages = resource.pages(client, namespace);
+    while let Some(objects) = pages.next().await? {
+        objects.iter().filter(|object| has_key_of_ours(object)).for_each(&mut *take);
+    }
+    Ok(())
+}
+
+/// The kinds that are injected.
+const WORKLOADS: [&str; 2] = ["Deployment", "StatefulSet"];
+const FORBIDDEN_HERE: &str = "you have no right to list it in this namespace";
 const FORBIDDEN: &str = "you have no right to list it in the whole cluster";
 
 /// The namespace itself, which many may get who may not list all.

@@ -266,7 +266,8 @@ fn is_rolled_out(object: &Value) -> bool {
         || (status("updatedReplicas") >= wanted - partition && status("readyReplicas") >= wanted)
 }
 
-fn has_key_of_ours(object: &Value) -> bool {
+/// Whether a key of ours is on a workload or its pod template.
+pub(super) fn has_key_of_ours(object: &Value) -> bool {
     let Ok(Some(workload)) = Workload::read(object) else { return false };
     let maps = [workload.own_annotations(), workload.template_annotations()];
     maps.into_iter().flatten().flatten().any(|(key, _)| key.starts_with(keys::PREFIX))

@@ -5,23 +5,23 @@ use assert_cmd::Command;
 use rstest::rstest;
 use serde_json::Value;
 
-fn demo(file: &str) -> PathBuf {
+pub fn demo(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/demo").join(file)
 }
 
-fn opportune(args: &[&str]) -> Command {
+pub fn opportune(args: &[&str]) -> Command {
     let mut command = Command::cargo_bin("opportune").unwrap();
     command.env_remove("OPPORTUNE_CATALOG").env("NO_COLOR", "1").args(args);
     command
 }
 
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
-fn ran(command: &mut Command) -> Ran {
+pub fn ran(command: &mut Command) -> Ran {
     let output = command.output().unwrap();
     Ran {
         code: output.status.code().unwrap(),
@@ -358,6 +358,9 @@ fn explain_names_the_profiles_that_fit_as_well() {
 #[case(&["explain"], "<TYPE/NAME|--filename <FILE>...>")]
 #[case(&["explain", "deploy/x", "-f", "x"], "cannot be used with")]
 #[case(&["explain", "deploy/x", "--catalog", "x"], "leave --catalog (OPPORTUNE_CATALOG) out")]
+#[case(&["report", "--catalog", "x"], "goes with manifests: name them by -f")]
+#[case(&["report", "-f", "-", "--catalog", "-"], "standard input (`-`) can be read only once")]
+#[case(&["report", "-n", "../x"], "not a name that Kubernetes allows for a namespace")]
 #[case(&["doctor", "-n", "a/b"], "not a name that Kubernetes allows for a namespace")]
 #[case(&["doctor", "--catalog", "x"], "unexpected argument")]
 #[case(&["explain", "pod/x"], "deployment (deploy) and statefulset (sts)")]
@@ -381,6 +384,8 @@ fn wrong_usage_is_exit_code_2(#[case] args: &[&str], #[case] message: &str) {
 #[case(&["explain", "deploy/x"])]
 #[case(&["explain", "sts", "x"])]
 #[case(&["catalog"])]
+#[case(&["report"])]
+#[case(&["report", "-f", "-"])]
 #[case(&["serve"])]
 fn without_a_cluster_and_a_catalog_both_ways_are_named(#[case] args: &[&str]) {
     let nowhere = tempfile::tempdir().unwrap();
@@ -411,7 +416,8 @@ fn a_doctor_without_a_cluster_that_answers_finds_nothing_and_says_so() {
 
 #[rstest]
 fn each_command_helps_with_an_example(
-    #[values("demo", "inject", "explain", "catalog", "doctor", "serve", "completions")] command: &str,
+    #[values("demo", "inject", "explain", "catalog", "report", "doctor", "serve", "completions")]
+    command: &str,
 ) {
     let ran = ran(&mut opportune(&[command, "--help"]));
     assert_eq!(ran.code, 0);

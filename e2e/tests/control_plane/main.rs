@@ -46,6 +46,7 @@ themes![
     programs,
     quiet,
     refresh,
+    report,
     resources,
     rotation,
     routes,

@@ -46,7 +46,8 @@ pub fn run(args: &ExplainArgs, target: &Target) -> Result<String, Failure> {
         let namespace = args.namespace.clone().unwrap_or_else(|| cluster.namespace.clone());
         let object = workload(&cluster, &namespace, target).await?;
         let (catalog, unread) = args.injection.cluster.read_from(&cluster, &namespace).await?;
-        let (options, reach) = args.injection.scope.live_options(&cluster, &catalog, &namespace).await;
+        let (options, reach) = args.injection.scope.live_options(&cluster).await;
+        args.injection.scope.warn_of_mode(&reach, &catalog, [namespace.as_str()]);
         let Ok(Some(workload)) = Workload::read(&object) else {
             return Err(Failure::input(format!("{}: not a workload that can be read", target.name)));
         };
@@ -170,7 +171,7 @@ fn next(
             return headline(intent, decision, width);
         }
         let now = format!("    now it is: {}\n", plain(now.unwrap_or("unknown (it has no status)")));
-        match is_hidden(intent, unread) {
+        match unread.iter().any(|unread| unread.hides_offers_of(intent)) {
             true => {
                 let unknown = line(intent.as_str(), "unknown", "you may not see all offers", width);
                 format!("{unknown}{now}    as far as you may see: {}\n", plain(&decision.to_string()))
@@ -195,15 +196,6 @@ fn changes(before: &Value, after: &Value) -> String {
         [difference(before, after, "would be added"), difference(after, before, "would be taken out")];
     let parts: String = parts.into_iter().flatten().collect();
     if parts.is_empty() { "\n  nothing would change in it\n".to_owned() } else { parts }
-}
-
-/// Whether there may be offers of this intent that the person can't see.
-fn is_hidden(intent: &Intent, unread: &[Unread]) -> bool {
-    let kinds: &[&str] = match intent.is_storage() {
-        true => &["StorageClass"],
-        false => &["Namespace", "Service", "ServiceOffer"],
-    };
-    unread.iter().any(|unread| unread.is_forbidden && kinds.contains(&unread.kind))
 }
 
 /// The object with a change of its pod template that asks for nothing.

@@ -17,6 +17,7 @@ use opportune_core::{
 };
 use serde_json::Value;
 
+pub use self::now::{statuses, told};
 use self::target::Target;
 use super::{
     Failure, InjectionArgs, inject,

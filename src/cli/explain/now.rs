@@ -24,15 +24,20 @@ pub fn status(workload: &Workload<'_>) -> String {
     };
     let parts = statuses(text);
     let width = parts.keys().map(|intent| intent.chars().count()).max().unwrap_or(0);
-    let told = |(intent, outcome): (&&str, &&str)| {
-        let (word, rest) = match outcome.split_once(": ") {
-            Some((word, rest)) if is_word(word) => (word, rest),
-            _ if is_word(outcome) => (*outcome, ""),
-            _ => ("bound", *outcome),
-        };
+    let shown = |(intent, outcome): (&&str, &&str)| {
+        let (word, rest) = told(outcome);
         line(intent, word, rest, width)
     };
-    parts.iter().map(told).collect()
+    parts.iter().map(shown).collect()
+}
+
+/// What the annotation `status` says of one intent: the word, and the rest.
+pub fn told(outcome: &str) -> (&str, &str) {
+    match outcome.split_once(": ") {
+        Some((word, rest)) if is_word(word) => (word, rest),
+        _ if is_word(outcome) => (outcome, ""),
+        _ => ("bound", outcome),
+    }
 }
 
 fn is_word(text: &str) -> bool {
