@@ -22,35 +22,14 @@ use opportune_core::{
     name::hex,
     workload,
 };
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
-use tokio::time::Instant;
+use std::{collections::BTreeMap, time::Duration};
 
 /// How long a delivery may fail before it is taken back.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-/// How many workloads are changed in a second, for the API server's sake.
-const CHANGES: f64 = 20.0;
-/// How many at once after a quiet time.
-const BURST: f64 = 50.0;
-/// How long to wait where that is too many.
+/// How soon a workload is looked at again that changed in between.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Events tell what happened, not what was long ago.
 const NEWS: Duration = Duration::from_secs(300);
-
-/// A bound on how fast workloads are changed.
-#[derive(Debug)]
-pub(super) struct Pace(Mutex<Budget>);
-
-#[derive(Debug)]
-struct Budget {
-    left: f64,
-    counted: Instant,
-    /// Up to when those who were turned away come back, one after the other.
-    promised: Instant,
-}
 
 /// The address of a workload's kind.
 pub(super) fn kind(kind: workload::Kind) -> Kind {
@@ -272,45 +251,10 @@ pub(super) fn cause(template: Option<&str>, stale: &BTreeMap<String, String>) ->
 
 // === impl Pace ===
 
-impl Default for Pace {
-    fn default() -> Self {
-        let now = Instant::now();
-        Self(Mutex::new(Budget { left: BURST, counted: now, promised: now }))
-    }
-}
-
-impl Pace {
-    /// Takes the right to one change; else says when to come back, each caller at another time: thousands that came back
-    /// together would be looked at together.
-    fn take(&self) -> Result<(), Duration> {
-        let mut budget = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let since = now.duration_since(budget.counted).as_secs_f64();
-        budget.left = since.mul_add(CHANGES, budget.left).min(BURST);
-        budget.counted = now;
-        if budget.left >= 1.0 {
-            budget.left -= 1.0;
-            return Ok(());
-        }
-        budget.promised = budget.promised.max(now) + Duration::from_secs(1).div_f64(CHANGES);
-        Err(budget.promised.duration_since(now))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
-
-    #[tokio::test(start_paused = true)]
-    async fn changes_come_at_a_pace() {
-        let pace = Pace::default();
-        let waits: Vec<Duration> = (0..100).filter_map(|_| pace.take().err()).collect();
-        assert_eq!(waits.len(), 50);
-        assert_eq!((waits[0], waits[49]), (Duration::from_millis(50), Duration::from_millis(2500)));
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!((0..1000).filter(|_| pace.take().is_ok()).count(), 20);
-    }
 
     #[test]
     fn a_cause_tells_templates_and_credentials_apart() {

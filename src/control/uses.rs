@@ -284,10 +284,13 @@ impl Uses {
     }
 
     /// What could not be delivered to a workload for as long as `patience`, by intent: what was last tried before that time was
-    /// over may go well now.
+    /// over may go well now. A claim that is not ours is not waited for: pods would run on it meanwhile.
     pub(super) fn lasting(&self, id: &WorkloadId, patience: Duration) -> BTreeMap<Intent, String> {
         let troubles = self.troubles.get(id).into_iter().flatten();
-        let lasting = troubles.filter(|(_, trouble)| trouble.until - trouble.since >= patience);
+        let lasting = troubles.filter(|((intent, _), trouble)| {
+            let is_foreign_claim = trouble.problem == Problem::Conflict && intent.is_storage();
+            is_foreign_claim || trouble.until - trouble.since >= patience
+        });
         let told = |trouble: &Trouble| match trouble.problem {
             Problem::Conflict => format!("conflict: {}", trouble.reason),
             Problem::Refused | Problem::Failed => trouble.reason.clone(),

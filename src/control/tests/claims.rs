@@ -64,6 +64,9 @@ async fn a_claim_of_somebody_else_is_never_used() {
     let foreign = world.api.put(&path, json!({"kind": "PersistentVolumeClaim", "metadata": {"name": name}}));
     world.delete("web");
     create_waiting(&world, &STORAGE);
+    // At once, before a pod runs on it.
+    sleep(SECOND).await;
+    assert!(world.workload("web").pointer("/spec/template/spec/volumes").is_none());
     sleep(120 * SECOND).await;
     assert_eq!(world.api.get(&path), Some(foreign));
     assert_eq!((world.counted("conflict"), world.counted("withdrawn")), (1, 1));
