@@ -1,5 +1,9 @@
 //! The plan: what one workload gets, and for each intent why or why not.
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use crate::{discover::Offer, intent::Intent};
 
@@ -195,11 +199,16 @@ impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.outcome)?;
         let mut asides: Vec<String> = self.notes.clone();
-        let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        // By name: the order of a pod's containers says nothing.
+        let mut by_reason: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for skipped in &self.skipped {
-            by_reason.entry(&skipped.reason).or_default().push(&skipped.what);
+            by_reason.entry(&skipped.reason).or_default().insert(&skipped.what);
         }
-        asides.extend(by_reason.iter().map(|(reason, what)| flat(&format!("{reason}: {}", what.join(", ")))));
+        let told = by_reason.iter().map(|(reason, what)| {
+            let what: Vec<&str> = what.iter().copied().collect();
+            flat(&format!("{reason}: {}", what.join(", ")))
+        });
+        asides.extend(told);
         match asides.is_empty() {
             true => Ok(()),
             false => write!(f, " ({})", asides.join(", ")),

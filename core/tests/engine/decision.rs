@@ -241,3 +241,17 @@ fn absences_share_one_warning_at_create_and_are_not_repeated() {
     let (_, again) = admitted(&newer(&stored), Some(&stored), &catalog, &Options::default());
     assert_eq!(again.warnings.len(), 0, "{:?}", again.warnings);
 }
+
+#[test]
+fn what_is_skipped_is_told_in_one_order_whatever_that_of_the_containers() {
+    let catalog = World::full().catalog();
+    let set = |name: &str, variable: &str| json!({"name": name, "image": "x", "env": [{"name": variable, "value": "mine"}]});
+    let of = |containers: Value| {
+        let object = asking(deployment("x"), &[("wants", "ldap")]);
+        status(&inject(&with(object, "/spec/template/spec/containers", containers), &catalog)).to_owned()
+    };
+    let (one, two) = (set("a", "LDAP_PORT"), set("b", "LDAP_HOST"));
+    let told = of(json!([one, two]));
+    assert_eq!(told, "ldap=directory/openldap (set by the workload: LDAP_HOST, LDAP_PORT)");
+    assert_eq!(of(json!([two, one])), told);
+}
