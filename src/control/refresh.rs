@@ -14,13 +14,13 @@ use crate::{
     watch::{Stored, WorkloadId},
 };
 use opportune_core::{
-    admit::{Again, say, try_again, withdraw},
-    decide::{Outcome, Refresh},
+    admit::{AFTER_ROLLOUT, Again, say, try_again, withdraw},
+    decide::Refresh,
     inject::PatchOperation,
     intent::Intent,
     keys,
     name::hex,
-    workload,
+    workload::{self, Workload},
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -160,7 +160,7 @@ impl One<'_> {
         let mut notes: BTreeMap<&str, (Reason, Vec<String>)> = BTreeMap::new();
         for part in facts.status.as_deref().unwrap_or_default().split("; ") {
             let Some((intent, text)) = part.split_once('=') else { continue };
-            if text.contains(" after the next rollout") {
+            if text.contains(AFTER_ROLLOUT) {
                 continue;
             }
             let (word, reason) = match text.split(':').next().unwrap_or_default() {
@@ -183,16 +183,7 @@ impl One<'_> {
 
     /// Says what came or changed since the pods were made, or has them made anew.
     fn tell_late(&self) {
-        if let Some(plan) = &self.again.plan
-            && let Some(storage) = plan.decisions.iter().find(|(intent, _)| intent.is_storage())
-            && matches!(storage.1.outcome, Outcome::Bound(_) | Outcome::Kept { .. })
-            && workload::Kind::Deployment == self.id.kind
-        {
-            for note in storage.1.notes.iter().filter(|note| note.contains("block storage")) {
-                let note = format!("storage: {note}; more replicas can't start on other nodes");
-                self.say(Reason::Conflict, note, "replicas");
-            }
-        }
+        self.tell_of_replicas();
         let stale = self.controller.uses().stale(self.id);
         let Some(cause) = cause(self.again.cause.as_deref(), &stale) else {
             self.controller.rollouts().forget(self.id);
@@ -229,6 +220,21 @@ impl One<'_> {
         self.say(Reason::Changed, format!("{}; {how}", news.join("; ")), &cause);
     }
 
+    /// Says where more pods are asked for than can use a volume at once.
+    fn tell_of_replicas(&self) {
+        let workload = Workload::read(&self.stored.object).ok().flatten();
+        if workload.is_none_or(|workload| workload.replicas() <= 1) {
+            return;
+        }
+        for claim in self.used.needs.claims.values().filter(|claim| claim.volume.kind == "block") {
+            let note = format!(
+                "storage: {} is block storage, which one node at a time can use: more replicas can't start on other nodes",
+                claim.path
+            );
+            self.say(Reason::Conflict, note, "replicas");
+        }
+    }
+
     fn may_roll_out(&self) -> bool {
         let is_paused = self.stored.object.pointer("/spec/paused").is_some_and(|paused| *paused == true);
         self.controller.may_roll_out && !self.stored.facts.is_controlled && !is_paused
@@ -248,8 +254,6 @@ pub(super) fn cause(template: Option<&str>, stale: &BTreeMap<String, String>) ->
     let parts: Vec<&str> = [keys::REFRESHED, template.unwrap_or_default()].into_iter().chain(stale).collect();
     Some(hex(&parts, 8))
 }
-
-// === impl Pace ===
 
 #[cfg(test)]
 mod tests {

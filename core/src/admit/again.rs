@@ -25,7 +25,7 @@ use crate::{
 /// What an intent's status says of a workload that was admitted while nobody decided.
 const MISSED: &str = "missed while the webhook was away";
 /// What it says of everything that waits for the pods to be made anew.
-const WAITS: &str = "after the next rollout";
+pub const AFTER_ROLLOUT: &str = "after the next rollout";
 
 /// A workload looked at again.
 #[derive(Debug, Clone, Default)]
@@ -196,13 +196,13 @@ impl Again {
                         && matches!(plan.decisions.get(pending).map(|d| &d.outcome), Some(Outcome::Bound(_)))
                     {
                         self.missed.insert(pending.clone());
-                        format!("absent: {MISSED}, {} {WAITS}", plain(text))
+                        format!("absent: {MISSED}, {} {AFTER_ROLLOUT}", plain(text))
                     } else if stands {
                         let (standing, new) = (standing(was), plain(text));
                         let new = if new == standing { "changed since, used" } else { new };
-                        format!("{standing} ({new} {WAITS})")
+                        format!("{standing} ({new} {AFTER_ROLLOUT})")
                     } else {
-                        format!("absent: {} {WAITS}", plain(text))
+                        format!("absent: {} {AFTER_ROLLOUT}", plain(text))
                     }
                 }
             };

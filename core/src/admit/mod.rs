@@ -5,7 +5,7 @@ mod versions;
 
 use serde_json::Value;
 
-pub use self::again::{Again, look_again, say, template_hash, try_again, withdraw};
+pub use self::again::{AFTER_ROLLOUT, Again, look_again, say, template_hash, try_again, withdraw};
 use self::versions::Versions;
 use crate::{
     decide::Plan,

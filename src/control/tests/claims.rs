@@ -138,3 +138,19 @@ async fn claims_are_not_read_for_each_catalog() {
     let reads = world.api.asked().iter().filter(|asked| asked.contains("persistentvolumeclaims")).count();
     assert!(reads <= 1, "{reads} reads");
 }
+
+#[tokio::test(start_paused = true)]
+async fn more_replicas_than_a_volume_can_serve_are_told_by_event_and_status() {
+    let (world, _leader) = world().await;
+    create_waiting(&world, &STORAGE);
+    sleep(60 * SECOND).await;
+    assert_eq!(world.status("web", "storage"), "rook-ceph-block");
+    assert!(!world.events("web").contains(&"Conflict".to_owned()));
+    // A scaling never reaches the webhook.
+    world.api.edit(&workload("web"), |web| web["spec"]["replicas"] = json!(3));
+    sleep(60 * SECOND).await;
+    assert!(world.events("web").contains(&"Conflict".to_owned()), "{:?}", world.events("web"));
+    let status = world.status("web", "storage");
+    assert_eq!(status, "rook-ceph-block (/data is block storage: one pod at a time)");
+    assert_eq!((world.counted("withdrawn"), claim(&world.api).is_some()), (0, true));
+}

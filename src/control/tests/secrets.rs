@@ -150,23 +150,19 @@ async fn a_secret_that_nobody_names_stays_until_the_old_pods_are_gone() {
     assert_eq!(world.counted("removed"), 1);
 }
 
+#[rstest]
+#[case::being_deleted(false)]
+#[case::gone(true)]
 #[tokio::test(start_paused = true)]
-async fn a_namespace_that_is_being_deleted_is_left_in_peace() {
+async fn a_namespace_that_goes_is_left_in_peace(#[case] is_gone: bool) {
     let world = World::new();
     let _leader = world.led().await;
-    world.api.edit(BLOG, |blog| blog["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"));
-    world.create("web", &LDAP);
-    sleep(600 * SECOND).await;
-    let (posts, failed) = (world.api.written().len(), world.counted("failed"));
-    assert!(posts <= 2, "{posts}");
-    assert_eq!((failed, world.counted("withdrawn")), (0, 0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_namespace_that_is_gone_is_left_in_peace() {
-    let world = World::new();
-    let _leader = world.led().await;
-    world.api.delete(BLOG);
+    match is_gone {
+        true => world.api.delete(BLOG),
+        false => {
+            world.api.edit(BLOG, |blog| blog["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"))
+        }
+    }
     world.create("web", &LDAP);
     sleep(600 * SECOND).await;
     let (posts, failed) = (world.api.written().len(), world.counted("failed"));
