@@ -106,39 +106,12 @@ where
         told.send_replace(true);
         abort
     };
-    let Plan { namespace, webhook, controller, options, admin, registration, folders } = plan;
-    let (inventory, client) = (folders.inventory()?, cluster.client);
-    let (catalog, pulses) = (Shared::<Catalog>::default(), Pulses::of_all());
-    let listener = Listener::default();
-    let Some(config) = webhook else {
-        let readiness = Readiness::default();
-        let metrics = Arc::new(Metrics::new().map_err(crate::serve::Error::Metrics)?);
-        let options = Arc::new(ArcSwap::from_pointee(options));
-        let state = Admin {
-            metrics: Arc::clone(&metrics),
-            readiness: readiness.clone(),
-            catalog: Arc::clone(&catalog),
-            certificates: None,
-            pulses: pulses.clone(),
-        };
-        let port = AdminPort::bind(admin, state).await?;
-        tracing::info!(admin = %port.address(), "no webhook here");
-        let scene = Scene { client: client.clone(), catalog, options, listener, metrics };
-        let feed = scene.feed(inventory, &readiness, pulses, controller.is_some());
-        let mut election = Election::join(&scene, &namespace, controller, &readiness, stop);
-        let result = tokio::select! {
-            abort = shutdown => {
-                readiness.drain();
-                drop(abort);
-                Ok(())
-            }
-            () = port.serve() => Err(Error::Ended("the admin port")),
-            () = feed.run() => Err(Error::Ended("the watch of the cluster")),
-            () = election.broke() => Err(Error::Ended("the election")),
-        };
-        election.end().await;
-        return result;
+    let inventory = plan.folders.inventory()?;
+    let Plan { namespace, webhook: Some(config), controller, options, registration, .. } = plan else {
+        return control_only(cluster.client, plan, inventory, shutdown, stop).await;
     };
+    let (client, listener) = (cluster.client, Listener::default());
+    let (catalog, pulses) = (Shared::<Catalog>::default(), Pulses::of_all());
     let options = Options { selection: Selection::Caller, ..options };
     let config = Config { pulses: pulses.clone(), options, ..config };
     let server = Server::bind(config, Arc::clone(&catalog)).await?;
@@ -159,6 +132,47 @@ where
         result = server.run(shutdown) => result.map_err(Error::from),
         () = feed.run() => Err(Error::Ended("the watch of the cluster")),
         () = presence.watch() => Err(Error::Ended("the watch of the lease")),
+        () = election.broke() => Err(Error::Ended("the election")),
+    };
+    election.end().await;
+    result
+}
+
+/// A process without a webhook: probes, metrics, and the election.
+async fn control_only<A: Future<Output = ()>>(
+    client: Client,
+    plan: Plan,
+    inventory: Inventory,
+    shutdown: impl Future<Output = A>,
+    stop: Arc<watch::Sender<bool>>,
+) -> Result<(), Error> {
+    let (readiness, pulses) = (Readiness::default(), Pulses::of_all());
+    let scene = Scene {
+        client,
+        catalog: Shared::default(),
+        options: Arc::new(ArcSwap::from_pointee(plan.options)),
+        listener: Listener::default(),
+        metrics: Arc::new(Metrics::new().map_err(crate::serve::Error::Metrics)?),
+    };
+    let state = Admin {
+        metrics: Arc::clone(&scene.metrics),
+        readiness: readiness.clone(),
+        catalog: Arc::clone(&scene.catalog),
+        certificates: None,
+        pulses: pulses.clone(),
+    };
+    let port = AdminPort::bind(plan.admin, state).await?;
+    tracing::info!(admin = %port.address(), "no webhook here");
+    let feed = scene.feed(inventory, &readiness, pulses, plan.controller.is_some());
+    let mut election = Election::join(&scene, &plan.namespace, plan.controller, &readiness, stop);
+    let result = tokio::select! {
+        abort = shutdown => {
+            readiness.drain();
+            drop(abort);
+            Ok(())
+        }
+        () = port.serve() => Err(Error::Ended("the admin port")),
+        () = feed.run() => Err(Error::Ended("the watch of the cluster")),
         () = election.broke() => Err(Error::Ended("the election")),
     };
     election.end().await;

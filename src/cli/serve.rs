@@ -25,7 +25,9 @@ Examples:
 The API server posts AdmissionReviews to https://HOST:8443/mutate; /metrics, /healthz and /readyz are on port 9090.
 
 Without --catalog the live cluster is followed. Its roles: `webhook` answers the API server; `controller` takes part in
-the election of a leader by the Lease `opportune`, and the leader keeps the certificate authority and `caBundle`.")]
+the election of a leader by the Lease `opportune`; the leader delivers the Secrets, files and claims that workloads point at,
+tells of offers that come late (`--rollouts`: restarts what asks for it), takes back what can't be delivered, and keeps the
+certificate authority and `caBundle`.")]
 pub struct ServeArgs {
     #[command(flatten)]
     cluster: ClusterArgs,

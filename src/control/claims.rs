@@ -130,8 +130,13 @@ impl Claim<'_> {
             return Done::Well;
         };
         let others = metadata.get("ownerReferences").and_then(Value::as_array).into_iter().flatten();
-        let is_ours = |owner: &&Value| owner.get("name").is_some_and(|name| name == self.id.name.as_str());
-        let mut owners: Vec<Value> = others.filter(|owner| !is_ours(owner)).cloned().collect();
+        // An earlier workload of this name has another uid.
+        let of = |owner: &Value, field: &str| owner.get(field).and_then(Value::as_str).map(str::to_owned);
+        let is_this = |owner: &&Value| {
+            of(owner, "kind").as_deref() == Some(self.id.kind.name())
+                && of(owner, "name").as_ref() == Some(&self.id.name)
+        };
+        let mut owners: Vec<Value> = others.filter(|owner| !is_this(owner)).cloned().collect();
         if self.claim.retain == Retain::Delete {
             owners.push(owner(self.id, &self.used.uid));
         }

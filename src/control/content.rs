@@ -26,7 +26,6 @@ pub(super) struct Content {
     pub values: BTreeMap<String, String>,
     /// Why a value that somebody needs is not there.
     pub missing: BTreeMap<String, String>,
-    pub is_secret: bool,
 }
 
 /// What stands in the cluster under an object's name.
@@ -78,8 +77,10 @@ impl Content {
         if let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("ownerReferences".into(), owners(users));
         }
-        if let Some(annotations) =
-            new.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut).filter(|_| self.is_secret)
+        if let Some(annotations) = new
+            .pointer_mut("/metadata/annotations")
+            .and_then(Value::as_object_mut)
+            .filter(|_| object.made == Made::Secret)
         {
             annotations.insert(keys::REVISION.into(), revision.into());
             annotations.insert(keys::STALE.into(), json!(bounded(stale)).to_string().into());

@@ -11,7 +11,6 @@ use super::{
 use crate::{cluster::objects::Refusal, watch::WorkloadId};
 use opportune_core::{
     deliver::{Contents, SecretData, SecretNeed},
-    discover::Offer,
     intent::Intent,
     keys,
 };
@@ -140,15 +139,10 @@ fn wanted_secret(controller: &Controller, object: &Object, users: &[User]) -> Wa
         missing: contents
             .missing
             .iter()
-            .map(|(key, missing)| (key.clone(), told(offer, &missing.to_string())))
+            .map(|(key, missing)| (key.clone(), format!("{}: {missing}", offer.id)))
             .collect(),
         values: contents.data,
-        is_secret: true,
     })
-}
-
-fn told(offer: &Offer, missing: &str) -> String {
-    format!("{}: {missing}", offer.id)
 }
 
 fn wanted_config_map(object: &Object, users: &[User]) -> Wanted {
@@ -166,7 +160,6 @@ fn wanted_config_map(object: &Object, users: &[User]) -> Wanted {
         }),
         values: BTreeMap::from([(content.key.clone(), content.text.clone())]),
         missing: BTreeMap::new(),
-        is_secret: false,
     })
 }
 
@@ -313,7 +306,7 @@ async fn retire(controller: &Controller, object: &Object) -> Done {
         return Done::Well;
     }
     // Pods that are still there may have to start again.
-    let is_named = !controller.workloads.that_name(&object.namespace, &object.name).is_empty();
+    let is_named = controller.workloads.is_named(&object.namespace, &object.name);
     if is_named || standing.iter().any(|facts| !facts.is_rolled_out) {
         return Done::Again(RETIRING);
     }

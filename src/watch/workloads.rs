@@ -6,7 +6,7 @@ use opportune_core::{
 };
 use serde_json::Value;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -163,14 +163,11 @@ impl Workloads {
         rolling.filter_map(|(id, (_, facts))| Some((id.clone(), facts.refreshed.clone()?))).collect()
     }
 
-    /// Those that name `text` anywhere, in a namespace or (`""`) in all.
-    pub fn that_name(&self, namespace: &str, text: &str) -> BTreeSet<WorkloadId> {
+    /// Whether any in a namespace names `text` anywhere.
+    pub fn is_named(&self, namespace: &str, text: &str) -> bool {
         let known = self.known();
-        let here = known.objects.iter().filter(|(id, _)| namespace.is_empty() || id.namespace == namespace);
-        let naming = here.filter(|(_, (object, _))| {
-            object.windows(text.len().max(1)).any(|window| window == text.as_bytes())
-        });
-        naming.map(|(id, _)| id.clone()).collect()
+        let mut here = known.objects.iter().filter(|(id, _)| id.namespace == namespace);
+        here.any(|(_, (object, _))| object.windows(text.len().max(1)).any(|window| window == text.as_bytes()))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
