@@ -16,6 +16,7 @@ pub mod keys;
 pub mod name;
 pub mod review;
 pub mod settings;
+mod size;
 pub mod template;
 mod warning;
 pub mod workload;

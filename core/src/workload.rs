@@ -2,6 +2,7 @@
 use serde_json::{Map, Value};
 
 use crate::{
+    decide::is_users,
     discover::{Labels, string_map},
     name::is_dns_subdomain,
 };
@@ -144,6 +145,24 @@ impl<'a> Workload<'a> {
     /// An annotation of the workload's own metadata.
     pub fn own_annotation(&self, key: &str) -> Option<&'a str> {
         self.own_annotations()?.get(key)?.as_str()
+    }
+
+    /// Its own labels.
+    pub fn labels(&self) -> Labels {
+        string_map(self.object.pointer("/metadata/labels"))
+    }
+
+    /// Whether another controller owns it, which would put back what is changed.
+    pub fn is_controlled(&self) -> bool {
+        slice(self.object, "/metadata/ownerReferences")
+            .iter()
+            .any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
+    }
+
+    /// Whether it has an annotation of ours that users write.
+    pub fn has_annotations_of_users(&self) -> bool {
+        let maps = [self.own_annotations(), self.template_annotations()];
+        maps.into_iter().flatten().flatten().any(|(key, _)| is_users(key))
     }
 
     /// The labels of its pods.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Failure, Options, Request, Verdict, versions::Versions};
 use crate::{
-    decide::{MAX_STATUS, Outcome, Plan, Refresh, Wishes},
+    decide::{MAX_STATUS, Outcome, Plan, Refresh, Term, Terms},
     deliver::Needs,
     discover::{Catalog, OfferId},
     inject::{
@@ -50,8 +50,10 @@ pub struct Again {
     pub withdrawn: BTreeMap<Intent, Withdrawn>,
     /// The intents that the workload must not run without.
     pub required: BTreeSet<Intent>,
-    /// What the workload wants to happen.
+    /// What is to happen when an offer appears or changes.
     pub refresh: Refresh,
+    /// By policy that acts on it: what it lacks of what that policy enforces, or holds of what it forbids, with the reason.
+    pub conformance: BTreeMap<String, BTreeMap<Intent, String>>,
     /// Why nothing can be decided.
     pub failure: Option<Failure>,
 }
@@ -81,29 +83,32 @@ pub fn look_again(object: &Value, namespace: &str, catalog: &Catalog, options: &
     };
     let decided = versions.decide(&request, catalog, options);
     let workload = Workload::read(object).ok().flatten()?;
-    let wishes = Wishes::read(&workload).unwrap_or_default();
+    let (terms, _) = Versions::terms(&workload, namespace, catalog, options);
+    let is_firm = |term: &Term| term.is_required || term.is_enforced();
+    let firm = terms.intents.iter().filter(|(_, term)| is_firm(term));
     let mut again = Again {
-        refresh: wishes.refresh,
-        required: wishes.requires.clone(),
-        concerned: wishes.asked().into_keys().collect(),
+        refresh: terms.refresh,
+        required: firm.map(|(intent, _)| intent.clone()).collect(),
+        concerned: terms.intents.keys().chain(terms.wishes.asked().keys()).cloned().collect(),
         ..Again::default()
     };
     if let Some(record) = versions.record() {
         let account = Account::by(&workload, record);
         let delivery = decided.as_ref().map(|verdict| verdict.delivery.clone()).unwrap_or_default();
-        again.needs = Needs::of(&workload, record, &account, &delivery, wishes.retain);
+        again.needs = Needs::of(&workload, record, &account, &delivery, terms.wishes.retain);
         again.withdrawn.clone_from(&record.withdrawn);
         again.concerned.extend(record.intents().chain(record.withdrawn.keys()).cloned());
         let used = record.intents().filter_map(|intent| record.offers.get(intent));
         again.offers = used.filter_map(|key| OfferId::from_key(key)).collect();
     }
-    if !options.is_on(catalog, namespace) {
+    if options.is_excluded(namespace) {
         return Some(again);
     }
     match decided {
         Ok(verdict) => again.compare(object, &workload, versions.record(), verdict),
         Err(failure) => again.failure = Some(failure),
     }
+    again.conform(&terms, versions.record());
     Some(again)
 }
 
@@ -121,7 +126,8 @@ pub fn withdraw(
 ) -> Result<Vec<PatchOperation>, Failure> {
     let request = Request { namespace, object, old: Some(object) };
     let mut versions = Versions::read(&request, &mut Vec::new())?;
-    versions.withdraw(|intent, offer| {
+    let digest = versions.digest(namespace, catalog, options);
+    versions.withdraw(digest, |intent, offer| {
         let reason = reasons.get(intent)?;
         let id = OfferId::from_key(offer)?;
         let print = catalog.offer(intent, &id).map_or_else(String::new, |offer| offer.fingerprint());
@@ -156,6 +162,38 @@ pub fn say(object: &Value, status: &str) -> Result<Vec<PatchOperation>, Failure>
 // === impl Again ===
 
 impl Again {
+    /// Says of each policy that acts on the workload what is not as it wants.
+    fn conform(&mut self, terms: &Terms, record: Option<&Record>) {
+        let stands = |intent: &Intent| record.is_some_and(|record| record.part(intent).is_some());
+        for policy in &terms.policies {
+            let mut lacks = BTreeMap::new();
+            let is_enforced = |intent: &&Intent| terms.intents.get(*intent).is_some_and(Term::is_enforced);
+            for intent in policy.spec.enforce.iter().filter(is_enforced) {
+                lacks.extend(self.lack(intent, stands(intent)).map(|reason| (intent.clone(), reason)));
+            }
+            let forbidden = policy.spec.forbid.iter().filter(|intent| stands(intent) && !is_enforced(intent));
+            lacks.extend(
+                forbidden.map(|intent| (intent.clone(), "forbidden, and it still has it".to_owned())),
+            );
+            self.conformance.insert(policy.name.clone(), lacks);
+        }
+    }
+
+    /// Why the workload's pods lack what is enforced; `None` where they have it.
+    fn lack(&self, intent: &Intent, stands: bool) -> Option<String> {
+        if let Some(failure) = &self.failure {
+            return Some(failure.to_string());
+        }
+        let Some(decision) = self.plan.as_ref().and_then(|plan| plan.decisions.get(intent)) else {
+            return Some("nothing can be decided".to_owned());
+        };
+        if decision.is_evaded || !(stands || decision.outcome.is_satisfied()) {
+            return Some(decision.to_string());
+        }
+        let is_pending = self.pending.contains(intent);
+        (is_pending && !stands).then(|| format!("{} {AFTER_ROLLOUT}", plain(&decision.to_string())))
+    }
+
     /// Compares what a decision gives with what stands.
     fn compare(
         &mut self,

@@ -3,15 +3,19 @@ mod again;
 mod target;
 mod versions;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 pub use self::again::{AFTER_ROLLOUT, Again, look_again, say, template_hash, try_again, withdraw};
 use self::versions::Versions;
 use crate::{
+    api::OnAbsent,
     decide::Plan,
     deliver::Delivery,
-    discover::{Catalog, NamespaceLabel},
+    discover::{Catalog, NamespaceLabel, Policy},
     inject::PatchOperation,
+    intent::Intent,
     keys, warning,
     workload::{Kind, Malformed, Workload},
 };
@@ -39,10 +43,22 @@ pub struct Options {
     pub catalog: CatalogState,
     /// Who knows where injection is on.
     pub selection: Selection,
+    /// Whether workloads take defaults from their Namespace's annotations.
+    pub inheritance: Inheritance,
+}
+
+/// Whether workloads take defaults from their Namespace's annotations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Inheritance {
+    /// They don't.
+    #[default]
+    Off,
+    /// They do, unless they say `inherit: "false"`.
+    FromNamespace,
 }
 
 /// Who knows, of a namespace that is not excluded, whether injection is on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Selection {
     /// The catalog does: the Namespace's label and the mode decide.
     #[default]
@@ -50,6 +66,9 @@ pub enum Selection {
     /// Who calls does: an API server calls a webhook for the namespaces that it selects, and knows a new label before a watch
     /// tells of it.
     Caller,
+    /// The webhook of this policy was called: the policy selects the namespace, whatever the catalog knows of that by now. Of
+    /// injection by annotations, the catalog knows.
+    Policy(String),
 }
 
 /// Whether the catalog tells what the cluster holds.
@@ -153,6 +172,49 @@ impl Options {
             || self.excluded_namespaces.iter().any(|excluded| excluded == namespace)
     }
 
+    /// Whether a policy enforces or forbids something in a namespace, whatever the namespace's label says.
+    pub fn is_ruled(&self, catalog: &Catalog, namespace: &str) -> bool {
+        !self.is_excluded(namespace)
+            && self
+                .policies(catalog, namespace)
+                .any(|policy| !policy.spec.enforce.is_empty() || !policy.spec.forbid.is_empty())
+    }
+
+    fn policies<'a>(
+        &'a self,
+        catalog: &'a Catalog,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Policy>> {
+        let told = self.selection.policy().and_then(|name| catalog.policy(name));
+        catalog.policies_in(namespace).chain(told)
+    }
+
+    /// What becomes of a workload that can't be decided on: it is refused where a policy refuses what lacks something that it
+    /// enforces, and else left as it is.
+    fn undecided(
+        &self,
+        catalog: &Catalog,
+        request: &Request<'_>,
+        failure: Failure,
+        patch: Vec<PatchOperation>,
+        warnings: Vec<String>,
+    ) -> Verdict {
+        let denies = |policy: &&Arc<Policy>| {
+            policy.spec.on_absent == OnAbsent::Deny
+                && policy.spec.enforce.iter().any(|intent| !catalog.is_provider(request.namespace, intent))
+        };
+        let denying = self.policies(catalog, request.namespace).find(denies);
+        match denying.filter(|_| self.is_ruled(catalog, request.namespace)) {
+            Some(policy) => {
+                let intents: Vec<&str> = policy.spec.enforce.iter().map(Intent::as_str).collect();
+                let (name, intents) = (&policy.name, intents.join(", "));
+                let reason = format!("opportune: policy {name} enforces {intents}, and {failure}");
+                Verdict { result: AdmissionResult::Denied(reason), ..Verdict::default() }
+            }
+            None => Verdict::failed(failure, patch, warnings),
+        }
+    }
+
     /// Why injection is off in a namespace, and what to do about it.
     pub fn why_off(&self, catalog: &Catalog, namespace: &str) -> Option<&'static str> {
         if self.is_excluded(namespace) {
@@ -161,7 +223,12 @@ impl Options {
         if self.selection == Selection::Caller {
             return None;
         }
-        match (catalog.namespace_label(namespace), self.mode) {
+        let label = match catalog.namespace_label(namespace) {
+            // Of a namespace that is that new, the webhook for annotations was called, or not, by its label.
+            NamespaceLabel::Unknown if self.selection.policy().is_some() => NamespaceLabel::Absent,
+            label => label,
+        };
+        match (label, self.mode) {
             (NamespaceLabel::Unknown | NamespaceLabel::Enabled, _)
             | (NamespaceLabel::Absent, Mode::ClusterWide) => None,
             (NamespaceLabel::Absent, Mode::OptIn) => {
@@ -170,6 +237,18 @@ impl Options {
             (NamespaceLabel::Disabled, _) => {
                 Some("its Namespace is labelled opportune.libre.sh/inject=disabled")
             }
+        }
+    }
+}
+
+// === impl Selection ===
+
+impl Selection {
+    /// The policy whose webhook was called.
+    pub fn policy(&self) -> Option<&str> {
+        match self {
+            Self::Policy(name) => Some(name),
+            Self::Catalog | Self::Caller => None,
         }
     }
 }
@@ -187,18 +266,16 @@ pub fn admit(request: &Request<'_>, catalog: &Catalog, options: &Options) -> Ver
     if Kind::of(request.object).is_none() {
         return Verdict::default();
     }
-    let is_on = options.is_on(catalog, request.namespace);
+    let is_ruled = options.is_ruled(catalog, request.namespace);
+    let is_ours = is_ruled || options.is_on(catalog, request.namespace);
     let mut warnings = Vec::new();
     let versions = match Versions::read(request, &mut warnings) {
         Ok(versions) => versions,
-        Err(_) if !is_on => return Verdict::default(),
-        Err(failure) => return Verdict::failed(failure, Vec::new(), warnings),
+        Err(_) if !is_ours => return Verdict::default(),
+        Err(failure) => return options.undecided(catalog, request, failure, Vec::new(), warnings),
     };
-    if !is_on {
-        return match versions.immutable() {
-            patch if patch.is_empty() => Verdict::default(),
-            patch => Verdict::of(patch, Vec::new()),
-        };
+    if !is_ours {
+        return versions.left_alone();
     }
     if versions.is_same() {
         return Verdict::of(versions.restored(), warnings);
@@ -212,7 +289,7 @@ pub fn admit(request: &Request<'_>, catalog: &Catalog, options: &Options) -> Ver
     };
     let mut verdict = decided.unwrap_or_else(|failure| {
         let patch = versions.as_before(request).unwrap_or_default();
-        Verdict::failed(failure, patch, Vec::new())
+        options.undecided(catalog, request, failure, patch, Vec::new())
     });
     verdict.warnings.splice(0..0, warnings);
     verdict

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Failure;
 use crate::{
-    decide::{Outcome, ProfileChoice, Wishes},
+    decide::{Outcome, ProfileChoice, Terms, Wishes},
     deliver::{ClaimToMake, ConfigMapToMake, Delivery, SecretToMake, claim_name, secret_name},
     discover::Catalog,
     inject::{Injection, Target, env::has_secret, profile::Profile},
@@ -14,46 +14,87 @@ use crate::{
     workload::{Container, Kind, Workload},
 };
 
-/// The profile that a workload takes.
-pub(super) fn profile<'a>(
-    catalog: &'a Catalog,
-    workload: &Workload<'_>,
-    wishes: &Wishes,
-) -> Result<Option<&'a Profile>, Failure> {
-    let profiles = catalog.profiles();
-    match &wishes.profile {
-        ProfileChoice::None => Ok(None),
-        ProfileChoice::Named(name) => match profiles.get(name) {
-            Some(profile) => Ok(Some(profile)),
-            None => Err(Failure::annotation(keys::PROFILE, format!("no profile is named {name}"))),
-        },
-        ProfileChoice::ByImage => {
-            let mut images = workload.containers.iter().map(|container| container.image);
-            Ok(images.find_map(|image| profiles.by_image(image)).map(AsRef::as_ref))
-        }
+/// Whether the profile and the containers that a workload names are there.
+pub(super) fn check(catalog: &Catalog, workload: &Workload<'_>, wishes: &Wishes) -> Result<(), Failure> {
+    if let ProfileChoice::Named(name) = &wishes.profile
+        && catalog.profiles().get(name).is_none()
+    {
+        return Err(Failure::annotation(keys::PROFILE, format!("no profile is named {name}")));
+    }
+    let mut names = wishes.containers.iter().flatten();
+    match names.find(|name| workload.container(name).is_none()) {
+        Some(stray) => Err(Failure::annotation(keys::CONTAINERS, format!("no container is named {stray}"))),
+        None => Ok(()),
     }
 }
 
-/// The containers that are injected: those named; else those whose image matches the profile; else all regular ones.
-pub(super) fn containers<'a>(
+/// A workload as its own annotations want it injected.
+pub(super) fn asked<'a>(
+    catalog: &'a Catalog,
+    namespace: &'a str,
     workload: &'a Workload<'a>,
-    profile: Option<&Profile>,
-    wishes: &Wishes,
-) -> Result<Vec<&'a Container<'a>>, Failure> {
+    terms: &'a Terms,
+) -> Target<'a> {
+    let profile = match &terms.wishes.profile {
+        ProfileChoice::None => None,
+        ProfileChoice::Named(name) => catalog.profiles().get(name).map(AsRef::as_ref),
+        ProfileChoice::ByImage => by_image(catalog, workload),
+    };
+    let containers = match &terms.wishes.containers {
+        Some(names) => workload.containers.iter().filter(|c| names.contains(c.name)).collect(),
+        None => usual_containers(workload, profile),
+    };
+    target(catalog, namespace, workload, terms, profile, containers)
+}
+
+/// A workload as what is enforced is injected: the profile of its image comes before one that it names, and the containers
+/// that it names come besides the usual ones.
+pub(super) fn enforced<'a>(
+    catalog: &'a Catalog,
+    namespace: &'a str,
+    workload: &'a Workload<'a>,
+    terms: &'a Terms,
+) -> Target<'a> {
+    let named = match &terms.wishes.profile {
+        ProfileChoice::Named(name) => catalog.profiles().get(name).map(AsRef::as_ref),
+        ProfileChoice::None | ProfileChoice::ByImage => None,
+    };
+    let profile = by_image(catalog, workload).or(named);
+    let usual = usual_containers(workload, profile);
+    let is_usual = |container: &Container<'_>| usual.iter().any(|other| other.name == container.name);
+    let is_named = |container: &Container<'_>| {
+        terms.wishes.containers.as_ref().is_some_and(|names| names.contains(container.name))
+    };
+    let containers = workload.containers.iter().filter(|c| is_usual(c) || is_named(c)).collect();
+    target(catalog, namespace, workload, terms, profile, containers)
+}
+
+fn target<'a>(
+    catalog: &Catalog,
+    namespace: &'a str,
+    workload: &'a Workload<'a>,
+    terms: &'a Terms,
+    profile: Option<&'a Profile>,
+    containers: Vec<&'a Container<'a>>,
+) -> Target<'a> {
+    let address = catalog.app_address(namespace, &workload.pod_labels());
+    Target { workload, namespace, terms, wishes: &terms.wishes, profile, containers, address }
+}
+
+fn by_image<'a>(catalog: &'a Catalog, workload: &Workload<'_>) -> Option<&'a Profile> {
+    let mut images = workload.containers.iter().map(|container| container.image);
+    images.find_map(|image| catalog.profiles().by_image(image)).map(AsRef::as_ref)
+}
+
+/// The containers whose image matches the profile; else all regular ones.
+fn usual_containers<'a>(workload: &'a Workload<'a>, profile: Option<&Profile>) -> Vec<&'a Container<'a>> {
     let all = &workload.containers;
-    if let Some(names) = &wishes.containers {
-        if let Some(stray) = names.iter().find(|name| workload.container(name).is_none()) {
-            return Err(Failure::annotation(keys::CONTAINERS, format!("no container is named {stray}")));
-        }
-        return Ok(all.iter().filter(|container| names.contains(container.name)).collect());
-    }
-    let matching: Vec<_> = all
-        .iter()
-        .filter(|container| profile.is_some_and(|profile| profile.has_image(container.image)))
-        .collect();
+    let matches =
+        |container: &&Container<'_>| profile.is_some_and(|profile| profile.has_image(container.image));
+    let matching: Vec<_> = all.iter().filter(matches).collect();
     match matching.is_empty() {
-        false => Ok(matching),
-        true => Ok(all.iter().filter(|container| container.is_regular()).collect()),
+        false => matching,
+        true => all.iter().filter(|container| container.is_regular()).collect(),
     }
 }
 

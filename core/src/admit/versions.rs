@@ -7,12 +7,12 @@ use std::{
 
 use serde_json::Value;
 
-use super::{AdmissionResult, DeliveryState, Failure, Options, Request, Verdict, target};
+use super::{AdmissionResult, DeliveryState, Failure, Inheritance, Options, Request, Verdict, target};
 use crate::{
-    decide::{Decision, Outcome, Plan, Wishes, is_users},
+    decide::{Decision, Outcome, Plan, Subject, Terms, Wishes, is_users},
     discover::Catalog,
     inject::{
-        self, Before, Injection, PatchOperation, Target,
+        self, Before, CUT, Injection, PatchOperation, Targets,
         additions::Additions,
         record::{NotARecord, Record, Withdrawn},
     },
@@ -67,10 +67,15 @@ impl<'a> Versions<'a> {
         self.own.as_ref()
     }
 
-    /// Writes down in the new object's record what could not be delivered, where `failed` says so of an intent and its offer.
-    pub(super) fn withdraw(&mut self, failed: impl Fn(&Intent, &str) -> Option<Withdrawn>) {
+    /// Writes down in the new object's record what could not be delivered, where `failed` says so of an intent and its offer;
+    /// `digest` is that of the terms now.
+    pub(super) fn withdraw(
+        &mut self,
+        digest: Option<String>,
+        failed: impl Fn(&Intent, &str) -> Option<Withdrawn>,
+    ) {
         let Some(record) = &mut self.own else { return };
-        if let Some(digest) = Wishes::read(&self.new).ok().map(|wishes| wishes.digest()) {
+        if let Some(digest) = digest {
             if record.wishes != digest {
                 record.withdrawn.clear();
             }
@@ -157,6 +162,43 @@ impl<'a> Versions<'a> {
         Ok(Cow::Owned(base))
     }
 
+    /// What holds for the workload as the user wrote it, and why its own annotations count for nothing, where they don't.
+    pub(super) fn terms(
+        base: &Workload<'_>,
+        namespace: &str,
+        catalog: &Catalog,
+        options: &Options,
+    ) -> (Terms, Option<Failure>) {
+        if options.is_excluded(namespace) {
+            return (Terms::default(), None);
+        }
+        let labels = base.labels();
+        let subject = Subject {
+            namespace,
+            labels: &labels,
+            is_operators: base.is_controlled() && !base.has_annotations_of_users(),
+            is_on: options.is_on(catalog, namespace),
+            inherits: options.inheritance == Inheritance::FromNamespace,
+            policy: options.selection.policy(),
+        };
+        match Wishes::read(base) {
+            Ok(wishes) => (Terms::new(catalog, &subject, wishes), None),
+            Err(error) => {
+                let mut terms = Terms::new(catalog, &subject, Wishes::default());
+                terms.only_enforced();
+                (terms, Some(Failure { field: format!("annotation {}", error.key), reason: error.reason }))
+            }
+        }
+    }
+
+    /// The digest of the terms that hold now.
+    pub(super) fn digest(&self, namespace: &str, catalog: &Catalog, options: &Options) -> Option<String> {
+        let base = self.base().ok()?;
+        let base = Workload::read(&base).ok()??;
+        let (terms, failure) = Self::terms(&base, namespace, catalog, options);
+        failure.is_none().then(|| terms.digest())
+    }
+
     pub(super) fn decide(
         &self,
         request: &Request<'_>,
@@ -166,45 +208,84 @@ impl<'a> Versions<'a> {
         let base = self.base()?;
         let unread = || Failure { field: "object".into(), reason: "not a workload".into() };
         let base = Workload::read(&base)?.ok_or_else(unread)?;
-        let wishes = Wishes::read(&base)
-            .map_err(|error| Failure { field: format!("annotation {}", error.key), reason: error.reason })?;
-        let profile = target::profile(catalog, &base, &wishes)?;
-        let target = Target {
-            workload: &base,
-            namespace: request.namespace,
-            wishes: &wishes,
-            profile,
-            containers: target::containers(&base, profile, &wishes)?,
-            address: catalog.app_address(request.namespace, &base.pod_labels()),
+        let (mut terms, mut failure) = Self::terms(&base, request.namespace, catalog, options);
+        if failure.is_none() {
+            failure = target::check(catalog, &base, &terms.wishes).err();
+            failure.iter().for_each(|_| terms.only_enforced());
+        }
+        let is_on = options.is_on(catalog, request.namespace) && failure.is_none();
+        if !is_on && !terms.has_enforced() && self.forbidden(&terms).next().is_none() {
+            return failure.map_or_else(|| Ok(self.left_alone()), Err);
+        }
+        let targets = Targets {
+            asked: target::asked(catalog, request.namespace, &base, &terms),
+            enforced: target::enforced(catalog, request.namespace, &base, &terms),
         };
+        let untouched = if is_on { BTreeSet::new() } else { self.untouched(&terms) };
         let standing = |intent: &Intent| self.standing(&base, &|other| other == intent);
         let before = Before {
             own: self.own.as_ref(),
             stored: self.old.as_ref().map(|old| (old, self.stored.as_ref())),
             standing: &standing,
+            untouched: &untouched,
             is_delivery_away: options.delivery == DeliveryState::Away,
         };
-        let injection = inject::plan(catalog, &target, &before);
-        let unsatisfied: Vec<String> = injection
-            .plan
-            .unsatisfied()
-            .map(|(intent, decision)| format!("{intent} is required but {}", decision.outcome))
-            .collect();
-        let mut warnings = self.warnings(&wishes, &injection.plan);
-        if !unsatisfied.is_empty() {
-            let result = AdmissionResult::Denied(format!("opportune: {}", unsatisfied.join("; ")));
+        let mut injection = inject::plan(catalog, &targets, &before);
+        injection.plan.untouched = self.said(&untouched);
+        let mut warnings = self.warnings(&terms.wishes, &injection.plan);
+        warnings.extend(namespace_problems(&terms, request.namespace, catalog));
+        if let Some(failure) = &failure {
+            warnings.insert(0, warning::line(&format!("only what is enforced is injected: {failure}")));
+        }
+        let refusals: Vec<String> = injection.plan.refusals().collect();
+        if !refusals.is_empty() {
+            let result = AdmissionResult::Denied(format!("opportune: {}", refusals.join("; ")));
             return Ok(Verdict { result, plan: Some(injection.plan), ..Verdict::default() });
         }
-        let record = self.sealed(&base, &wishes.digest(), &injection);
+        let record = self.sealed(&base, &terms.digest(), &injection);
         if record.is_too_large() {
             let reason = "too much to inject: its record would not fit into an annotation".to_owned();
             return Err(Failure { field: "spec.template.spec.containers".into(), reason });
         }
         let status = Some(injection.plan.status()).filter(|status| !status.is_empty());
         let patch = self.patch(&injection.additions, record, status);
-        let delivery = target::delivery(&target, &injection);
+        let delivery = target::delivery(&targets.asked, &injection);
         warnings.truncate(8);
         Ok(Verdict { delivery, plan: Some(injection.plan), ..Verdict::of(patch, warnings) })
+    }
+
+    /// The intents of which something of ours is said to stand in either version.
+    fn recorded(&self) -> impl Iterator<Item = &Intent> {
+        let records = self.own.iter().chain(&self.stored);
+        records.flat_map(|record| record.intents().chain(record.withdrawn.keys()))
+    }
+
+    /// Those among them that a policy forbids.
+    fn forbidden(&self, terms: &Terms) -> impl Iterator<Item = &Intent> {
+        self.recorded().filter(|intent| terms.forbidding(intent).is_some())
+    }
+
+    /// Those of which nothing is decided where injection is off, or the workload's own annotations can't be read.
+    fn untouched(&self, terms: &Terms) -> BTreeSet<Intent> {
+        let others = self.recorded().filter(|intent| !terms.intents.contains_key(*intent));
+        others.filter(|intent| terms.forbidding(intent).is_none()).cloned().collect()
+    }
+
+    /// What `status` says of these intents now.
+    fn said(&self, intents: &BTreeSet<Intent>) -> BTreeMap<Intent, String> {
+        let own = self.new.own_annotation(keys::STATUS);
+        let status = own.or_else(|| self.old.as_ref()?.own_annotation(keys::STATUS)).unwrap_or_default();
+        let parts = status.split("; ").filter_map(|part| part.split_once('='));
+        let parts = parts.filter_map(|(intent, said)| Some((intents.get(intent)?.clone(), said.to_owned())));
+        parts.collect()
+    }
+
+    /// What becomes of it where nothing of it is ours to decide.
+    pub(super) fn left_alone(&self) -> Verdict {
+        match self.immutable() {
+            patch if patch.is_empty() => Verdict::default(),
+            patch => Verdict::of(patch, Vec::new()),
+        }
     }
 
     fn patch(&self, additions: &Additions, record: Record, status: Option<String>) -> Vec<PatchOperation> {
@@ -229,6 +310,13 @@ impl<'a> Versions<'a> {
                 _ => None,
             };
             record.offers.extend(offer.filter(|_| record.has(intent)).map(|offer| (intent.clone(), offer)));
+        }
+        for intent in record.intents().cloned().collect::<Vec<_>>() {
+            if !injection.plan.decisions.contains_key(&intent)
+                && let Some(offer) = before.iter().find_map(|earlier| earlier.offers.get(&intent))
+            {
+                record.offers.insert(intent, offer.clone());
+            }
         }
         // What could not be delivered is not tried again while the wishes are the same, whatever else was used meanwhile.
         let withdrawn = self.own.iter().chain(&self.stored).filter(|earlier| earlier.wishes == wishes);
@@ -288,7 +376,7 @@ impl<'a> Versions<'a> {
             .iter()
             .filter(|(intent, decision)| {
                 let word = decision.outcome.word();
-                matches!(word, "absent" | "incomplete" | "withdrawn") && is_new(intent, word)
+                matches!(word, "absent" | "incomplete" | "withdrawn" | "forbidden") && is_new(intent, word)
             })
             .map(|(intent, _)| intent.as_str())
             .collect();
@@ -297,6 +385,20 @@ impl<'a> Versions<'a> {
             warnings
                 .push(warning::line(&format!("{names} absent: the annotation {} says why", keys::STATUS)));
         }
+        let cut = plan.decisions.iter().flat_map(|(intent, decision)| {
+            let notes = decision.notes.iter().filter(|note| note.split(' ').nth(1) == Some(CUT));
+            notes.filter(|note| !before.contains(note.as_str())).map(move |note| (intent, note))
+        });
+        warnings.extend(cut.map(|(intent, note)| warning::line(&format!("{intent}: {note}"))));
         warnings
     }
+}
+
+/// What is wrong with the annotations of the Namespace that the workload takes defaults from.
+fn namespace_problems(terms: &Terms, namespace: &str, catalog: &Catalog) -> Vec<String> {
+    let Some(defaults) = catalog.namespace_defaults(namespace).filter(|_| terms.inherits) else {
+        return Vec::new();
+    };
+    let problems = defaults.problems.iter();
+    problems.map(|problem| warning::line(&format!("Namespace {namespace}: {problem}"))).collect()
 }

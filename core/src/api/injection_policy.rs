@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::rules;
 use crate::{discover::LabelSelector, intent::Intent};
 
-/// What a platform team defaults, enforces, forbids or prefers. This version checks and keeps policies, and does not act on
-/// them yet.
+/// What a platform team defaults, enforces, forbids or prefers.
 ///
 /// `defaults` and `prefer` act where injection is on. `enforce`, `forbid` and `storage` act in every namespace that
 /// `namespaceSelector` selects, whatever its label `inject`; kube-system, Opportune's own namespace and those excluded at
@@ -23,7 +22,7 @@ pub struct InjectionPolicy {
 }
 
 /// `InjectionPolicy.spec`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = rules::policy_rules()))]
 pub struct InjectionPolicySpec {
@@ -92,7 +91,7 @@ pub enum Refresh {
 }
 
 /// Which volumes workloads get.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = rules::storage_rules()))]
 pub struct StorageDefaults {

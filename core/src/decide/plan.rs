@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use super::{Asker, Enforced, Refresh};
 use crate::{discover::Offer, intent::Intent};
 
 /// The longest `status`, in characters.
@@ -19,19 +20,35 @@ pub struct Plan {
     pub containers: Vec<String>,
     /// One decision for each intent that was asked for.
     pub decisions: BTreeMap<Intent, Decision>,
+    /// What stands and is not decided on here, as `status` said of it.
+    pub untouched: BTreeMap<Intent, String>,
+    /// The policies that act on the workload, higher priority first.
+    pub policies: Vec<String>,
+    /// What happens when an offer appears or changes later.
+    pub refresh: Refresh,
+    /// Who says so; nobody, where it is what always happens.
+    pub refresh_by: Option<Asker>,
 }
 
 /// What became of one wish.
 #[derive(Debug, Clone)]
 pub struct Decision {
+    /// Who asked for it; where a policy enforces it and nobody else asked, that policy.
+    pub asker: Asker,
     /// Whether the workload is refused without it.
     pub is_required: bool,
+    /// By which policy it is enforced.
+    pub enforced: Option<Enforced>,
     /// What became of it.
     pub outcome: Outcome,
     /// What the user had set already, and stays.
     pub skipped: Vec<Skipped>,
     /// What else a person should know, such as `first boot only`.
     pub notes: Vec<String>,
+    /// How policies bear on it, for explanations.
+    pub because: Vec<String>,
+    /// Where what the user set stands in the way of what a policy enforces.
+    pub is_evaded: bool,
 }
 
 /// What became of one wish.
@@ -55,8 +72,10 @@ pub enum Outcome {
         /// What it lacks.
         reason: String,
     },
-    /// The workload doesn't want it.
+    /// The workload, or its Namespace, doesn't want it.
     Declined,
+    /// The policy of that name forbids it.
+    Forbidden(String),
     /// It was injected, could not be delivered, and was taken out.
     Withdrawn(String),
 }
@@ -134,6 +153,15 @@ pub struct Skipped {
     pub reason: String,
 }
 
+// === impl Absence ===
+
+impl Absence {
+    /// Whether it lies in the workload, and no offer could help.
+    fn is_the_workloads_own(&self) -> bool {
+        matches!(self, Self::Mounted(_) | Self::Immutable | Self::NoDataPath)
+    }
+}
+
 // === impl Skipped ===
 
 impl Skipped {
@@ -153,6 +181,7 @@ impl Outcome {
             Self::Absent(_) => "absent",
             Self::Incomplete { .. } => "incomplete",
             Self::Declined => "declined",
+            Self::Forbidden(_) => "forbidden",
             Self::Withdrawn(_) => "withdrawn",
         }
     }
@@ -172,6 +201,7 @@ impl fmt::Display for Outcome {
             Self::Absent(reason) => write!(f, "absent: {}", flat(&reason.to_string())),
             Self::Incomplete { offer, reason } => write!(f, "incomplete: {offer} {}", flat(reason)),
             Self::Declined => f.write_str("declined"),
+            Self::Forbidden(policy) => write!(f, "forbidden: policy {policy}"),
             Self::Withdrawn(reason) => write!(f, "withdrawn: {}", flat(reason)),
         }
     }
@@ -191,14 +221,55 @@ fn flat(text: &str) -> String {
 
 impl Decision {
     pub(crate) fn new(is_required: bool, outcome: Outcome) -> Self {
-        Self { is_required, outcome, skipped: Vec::new(), notes: Vec::new() }
+        Self {
+            asker: Asker::Workload,
+            is_required,
+            enforced: None,
+            outcome,
+            skipped: Vec::new(),
+            notes: Vec::new(),
+            because: Vec::new(),
+            is_evaded: false,
+        }
+    }
+
+    /// Why a workload is refused for it, where it is.
+    pub fn refusal(&self, intent: &Intent) -> Option<String> {
+        if self.is_required && !self.outcome.is_satisfied() {
+            return Some(format!("{intent} is required but {}", self.outcome));
+        }
+        let policy = self.enforced.as_ref()?.denied_by.as_ref()?;
+        let is_lacking = match &self.outcome {
+            Outcome::Bound(_) => false,
+            // Nothing that anybody could offer would change that.
+            Outcome::Absent(absence) => !absence.is_the_workloads_own(),
+            _ => true,
+        };
+        is_lacking.then(|| format!("policy {policy} enforces {intent}, which is {}", self.outcome))
+    }
+
+    /// Whether the workload has what a policy enforces, once the plan is carried out.
+    pub fn is_conforming(&self) -> bool {
+        self.outcome.is_satisfied() && !self.is_evaded
+    }
+
+    /// Who made it so, where that is not the workload itself.
+    fn origin(&self) -> Option<String> {
+        if let Some(enforced) = &self.enforced {
+            return Some(format!("enforced by policy {}", enforced.policy));
+        }
+        match (&self.asker, &self.outcome) {
+            (Asker::Workload, _) | (_, Outcome::Forbidden(_)) => None,
+            (Asker::Namespace, _) => Some("by the namespace's default".to_owned()),
+            (Asker::Policy(name), _) => Some(format!("by default of policy {name}")),
+        }
     }
 }
 
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.outcome)?;
-        let mut asides: Vec<String> = self.notes.clone();
+        let mut asides: Vec<String> = self.origin().into_iter().chain(self.notes.iter().cloned()).collect();
         // By name: the order of a pod's containers says nothing.
         let mut by_reason: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for skipped in &self.skipped {
@@ -219,15 +290,17 @@ impl fmt::Display for Decision {
 // === impl Plan ===
 
 impl Plan {
-    /// The required intents that can't be satisfied, with the reason.
-    pub fn unsatisfied(&self) -> impl Iterator<Item = (&Intent, &Decision)> {
-        self.decisions.iter().filter(|(_, decision)| decision.is_required && !decision.outcome.is_satisfied())
+    /// Why the workload is refused, for each intent that is required or enforced and can't be satisfied.
+    pub fn refusals(&self) -> impl Iterator<Item = String> {
+        self.decisions.iter().filter_map(|(intent, decision)| decision.refusal(intent))
     }
 
     /// The annotation `status`: `ldap=directory/openldap; mail=absent: no offer`.
     pub fn status(&self) -> String {
-        let parts: Vec<String> =
-            self.decisions.iter().map(|(intent, decision)| format!("{intent}={decision}")).collect();
+        let mut parts: BTreeMap<&Intent, String> = BTreeMap::new();
+        parts.extend(self.untouched.iter().map(|(intent, said)| (intent, format!("{intent}={said}"))));
+        parts.extend(self.decisions.iter().map(|(intent, decided)| (intent, format!("{intent}={decided}"))));
+        let parts: Vec<String> = parts.into_values().collect();
         parts.join("; ").chars().take(MAX_STATUS).collect()
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     intent::Intent,
     keys,
     name::{self, is_dns_label, is_env_name},
+    size::is_size,
     template::Template,
     workload::Workload,
 };
@@ -37,8 +38,8 @@ pub struct Wishes {
     pub storage: BTreeMap<String, Option<String>>,
     /// Whether claims outlive the workload.
     pub retain: Retain,
-    /// What happens when an offer appears or changes later.
-    pub refresh: Refresh,
+    /// What happens when an offer appears or changes later, where it is said.
+    pub refresh: Option<Refresh>,
     /// Whether the workload is to be left alone.
     pub opted_out: bool,
     /// Whether it takes no defaults from its namespace.
@@ -126,14 +127,23 @@ impl Wishes {
         let mut bytes = 0;
         for (key, value) in merged {
             bytes += value.as_str().map_or(0, str::len);
-            let fail = |reason: String| AnnotationError { key: key.to_owned(), reason };
-            let value = value.as_str().ok_or_else(|| fail("not a string: put it in quotes".into()))?;
             if bytes > MAX_BYTES {
-                return Err(fail("with it, our annotations have more than 256 KiB".into()));
+                let reason = "with it, our annotations have more than 256 KiB".to_owned();
+                return Err(AnnotationError { key: key.to_owned(), reason });
             }
-            wishes.take(key, value).map_err(fail)?;
+            wishes.read_one(key, value)?;
         }
         Ok(wishes)
+    }
+
+    /// Reads one annotation besides those that were read.
+    ///
+    /// # Errors
+    /// [`AnnotationError`] where it is outside its grammar.
+    pub(super) fn read_one(&mut self, key: &str, value: &Value) -> Result<(), AnnotationError> {
+        let fail = |reason: String| AnnotationError { key: key.to_owned(), reason };
+        let value = value.as_str().ok_or_else(|| fail("not a string: put it in quotes".into()))?;
+        self.take(key, value).map_err(fail)
     }
 
     fn take(&mut self, key: &str, value: &str) -> Parsed<()> {
@@ -150,7 +160,7 @@ impl Wishes {
             keys::FILES => self.files = truth(value)?,
             keys::STORAGE => self.storage = storage(value)?,
             keys::RETAIN => self.retain = if truth(value)? { Retain::Keep } else { Retain::Delete },
-            keys::REFRESH => self.refresh = refresh(value)?,
+            keys::REFRESH => self.refresh = Some(refresh(value)?),
             keys::INJECT => self.opted_out = !truth(value)?,
             keys::INHERIT => self.disinherits = !truth(value)?,
             _ => return self.take_prefixed(key, value),
@@ -178,6 +188,15 @@ impl Wishes {
         }
         let wants = self.wants.iter().map(|intent| (intent.clone(), false));
         wants.chain(self.requires.iter().map(|intent| (intent.clone(), true))).collect()
+    }
+
+    /// Whether an intent is asked for, and if so whether it is required.
+    pub(super) fn asks(&self, intent: &Intent) -> Option<bool> {
+        match (self.requires.contains(intent), self.wants.contains(intent)) {
+            (true, _) => Some(true),
+            (false, true) => Some(false),
+            (false, false) => None,
+        }
     }
 
     /// Whether an intent is declined.
@@ -321,18 +340,6 @@ pub(crate) fn data_path(path: &str) -> Parsed<String> {
         true => Ok(trimmed.to_owned()),
         false => Err(format!("`{}` is not an absolute path without `..`", shown(path))),
     }
-}
-
-/// Whether `text` is a size in bytes above zero, as Kubernetes writes quantities.
-pub(crate) fn is_size(text: &str) -> bool {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at_checked(digits).unwrap_or((text, ""));
-    let units = ["", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-    let is_number = number.len() <= 18
-        && number.starts_with(|c: char| c.is_ascii_digit())
-        && number.ends_with(|c: char| c.is_ascii_digit())
-        && number.parse::<f64>().is_ok_and(|n| n > 0.0);
-    is_number && units.contains(&unit)
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! The catalog: all that is known at one moment, indexed so that a question costs what its answer is long.
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use super::{AppAddress, Consumers, Labels, Offer, OfferId, Origin, Recipes, route::Addresses};
-use crate::{inject::profile::Profiles, intent::Intent, keys};
+use super::{AppAddress, Consumers, Labels, Offer, OfferId, Origin, Policy, Recipes, route::Addresses};
+use crate::{decide::NamespaceDefaults, inject::profile::Profiles, intent::Intent, keys};
 
 /// All offers, profiles and namespaces known at one moment: an immutable snapshot.
 #[derive(Debug, Default)]
@@ -15,6 +18,9 @@ pub struct Catalog {
     pub(super) namespaces: HashMap<String, NamespaceFacts>,
     pub(super) addresses: HashMap<String, Arc<Addresses>>,
     pub(super) profiles: Profiles,
+    /// Higher priority first, then by name.
+    pub(super) policies: Vec<Arc<Policy>>,
+    pub(super) gone_policies: BTreeSet<String>,
     recipes: Arc<Recipes>,
 }
 
@@ -25,6 +31,8 @@ pub struct NamespaceFacts {
     pub labels: Labels,
     /// The intents that it provides to others: `None` where it is no provider, `Some(None)` for all.
     pub provides: Option<Option<Vec<String>>>,
+    /// What its annotations say for its workloads, where they say anything.
+    pub defaults: Option<Arc<NamespaceDefaults>>,
 }
 
 /// Whether injection is on in a namespace, as its label says.
@@ -102,6 +110,46 @@ impl Catalog {
         &self.profiles
     }
 
+    /// All policies: those of higher priority first, then by name.
+    pub fn policies(&self) -> &[Arc<Policy>] {
+        &self.policies
+    }
+
+    /// The policy of that name.
+    pub fn policy(&self, name: &str) -> Option<&Arc<Policy>> {
+        self.policies.iter().find(|policy| policy.name == name)
+    }
+
+    /// Whether a policy of that name was known once, and is no more.
+    pub fn is_gone_policy(&self, name: &str) -> bool {
+        self.gone_policies.contains(name)
+    }
+
+    /// The policies that select a namespace, in their order.
+    pub fn policies_in(&self, namespace: &str) -> impl Iterator<Item = &Arc<Policy>> {
+        // Where there are none, labels need not be looked at.
+        let labels = if self.policies.is_empty() { Labels::new() } else { self.labels(namespace) };
+        self.policies.iter().filter(move |policy| policy.selects_namespace(&labels))
+    }
+
+    /// What a namespace's annotations say for its workloads.
+    pub fn namespace_defaults(&self, namespace: &str) -> Option<&Arc<NamespaceDefaults>> {
+        self.namespaces.get(namespace)?.defaults.as_ref()
+    }
+
+    /// The namespaces that are known, by name.
+    pub fn namespaces(&self) -> impl Iterator<Item = (&String, &NamespaceFacts)> {
+        self.namespaces.iter()
+    }
+
+    /// Whether a namespace is one that hands this intent to others: a policy does not make it use what it offers itself.
+    pub fn is_provider(&self, namespace: &str, intent: &Intent) -> bool {
+        let provides = self.namespaces.get(namespace).and_then(|facts| facts.provides.as_ref());
+        provides.is_some_and(|only| {
+            only.as_ref().is_none_or(|intents| intents.iter().any(|name| name == intent.as_str()))
+        })
+    }
+
     /// How services are recognised.
     pub fn recipes(&self) -> &Recipes {
         &self.recipes
@@ -138,6 +186,16 @@ impl Catalog {
             .collect();
         offers.sort_by_cached_key(|offer| offer.rank(namespace));
         offers
+    }
+
+    /// The offer that a policy means by `namespace/name`, or by the name alone of one in the workload's own namespace or in
+    /// none, where `namespace` may use it; of two of one name, the first in order.
+    pub fn preferred(&self, intent: &Intent, name: &str, namespace: &str) -> Option<&Arc<Offer>> {
+        let is_meant = |offer: &&Arc<Offer>| {
+            name.contains('/') || offer.id.namespace.is_none() || offer.is_in(namespace)
+        };
+        let mut named = self.named(intent, name, namespace).into_iter().filter(is_meant);
+        named.find(|offer| offer.is_complete() && !offer.is_trap)
     }
 
     /// The offer made from that object.

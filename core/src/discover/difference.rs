@@ -1,7 +1,7 @@
 //! What changed from one catalog to the next: who has to be looked at again.
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Catalog, Offer};
+use super::{Catalog, NamespaceFacts, Offer};
 use crate::intent::Intent;
 
 /// What differs between two catalogs.
@@ -13,6 +13,8 @@ pub struct Difference {
     pub namespaces: BTreeSet<String>,
     /// Whether a profile changed: any workload may be concerned.
     pub has_profiles: bool,
+    /// Whether a policy came, changed or went: any workload may be concerned.
+    pub has_policies: bool,
 }
 
 // === impl Difference ===
@@ -21,6 +23,7 @@ impl Difference {
     /// Whether a workload of `namespace` that asks for `intents` may be decided on otherwise.
     pub fn concerns<'a>(&self, namespace: &str, intents: impl IntoIterator<Item = &'a Intent>) -> bool {
         self.has_profiles
+            || self.has_policies
             || self.namespaces.contains(namespace)
             || intents.into_iter().any(|intent| self.intents.contains(intent))
     }
@@ -57,13 +60,15 @@ impl Catalog {
                 let provided = before.offers().chain(self.offers()).filter(|offer| offer.is_in(name));
                 difference.intents.extend(provided.map(|offer| offer.intent.clone()));
             }
-            if old.map(|facts| &facts.labels) != new.map(|facts| &facts.labels) {
+            let said = |facts: &NamespaceFacts| (facts.labels.clone(), facts.defaults.clone());
+            if old.map(said) != new.map(said) {
                 difference.namespaces.insert(name.clone());
             }
         }
         let routed: BTreeSet<&String> = before.addresses.keys().chain(self.addresses.keys()).collect();
         let differs = |name: &&&String| before.addresses.get(**name) != self.addresses.get(**name);
         difference.namespaces.extend(routed.iter().filter(differs).map(|name| (*name).clone()));
+        difference.has_policies = self.policies != before.policies;
         difference.has_profiles = !self.profiles.are_those(&before.profiles);
         difference
     }

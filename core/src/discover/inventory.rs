@@ -10,10 +10,12 @@ use serde_json::Value;
 use super::{
     Catalog, Labels, NamespaceFacts, Offer, Recipes, declared,
     object::{self, DEFAULT_NAMESPACE, ObjectError},
+    policy::{Policies, Policy},
     route::{ROUTES, Routes},
     service::{ServiceFacts, Surroundings},
 };
 use crate::{
+    decide::NamespaceDefaults,
     inject::profile::{Profile, Profiles, repository},
     keys,
 };
@@ -49,6 +51,7 @@ pub struct Inventory {
     /// Namespaces where what stands around Services changed since the last snapshot.
     changed: BTreeSet<String>,
     profiles: BTreeMap<String, Arc<Profile>>,
+    policies: Policies,
     /// Whether a snapshot would differ from the last one.
     is_changed: bool,
 }
@@ -79,6 +82,7 @@ impl Inventory {
             routes: Routes::default(),
             changed: BTreeSet::new(),
             profiles: BTreeMap::new(),
+            policies: Policies::default(),
             is_changed: true,
         }
     }
@@ -106,7 +110,8 @@ impl Inventory {
 
     /// Forgets what our own resource, or a StorageClass, was.
     fn forget(&mut self, object: &Value) {
-        if let Some(kind @ ("AppProfile" | "StorageClass" | "ServiceOffer")) = kind(object)
+        if let Some(kind @ ("AppProfile" | "InjectionPolicy" | "StorageClass" | "ServiceOffer")) =
+            kind(object)
             && let Ok(key) = key(object)
         {
             self.remove_key(kind, &key);
@@ -149,6 +154,7 @@ impl Inventory {
             }
             "Namespace" => self.namespaces.keys().map(|name| (None, name.clone())).collect(),
             "AppProfile" => self.profiles.keys().map(|name| (None, name.clone())).collect(),
+            "InjectionPolicy" => self.policies.names().map(|name| (None, name.clone())).collect(),
             kind if ROUTES.contains(&kind) => self.routes.names(kind).map(|(ns, n)| nested(ns, n)).collect(),
             _ => {
                 let keys = self.workloads.values().flat_map(BTreeMap::keys).chain(self.offers.keys());
@@ -183,6 +189,7 @@ impl Inventory {
             "StorageClass" => self.drop_offers(&("StorageClass", None, name.clone())),
             "ServiceOffer" => self.drop_offers(&("ServiceOffer", Some(space.to_owned()), name.clone())),
             "AppProfile" => self.is_changed |= self.profiles.remove(name).is_some(),
+            "InjectionPolicy" => self.is_changed |= self.policies.remove(name),
             kind if ROUTES.contains(&kind) => self.routes.remove(kind, space, name),
             _ => {
                 let Some(kind) = WORKLOADS.iter().find(|known| **known == kind) else { return };
@@ -232,6 +239,10 @@ impl Inventory {
                 self.is_changed = true;
                 Ok(Taken::Known)
             }
+            (keys::GROUP, "InjectionPolicy") => {
+                self.is_changed |= self.policies.apply(Policy::from_resource(object)?);
+                Ok(Taken::Known)
+            }
             ("apps" | "", kind) => match WORKLOADS.iter().find(|known| **known == kind) {
                 Some(kind) => self.apply_workload(kind, object),
                 None => Ok(Taken::Ignored),
@@ -254,7 +265,11 @@ impl Inventory {
         let offers = self.offers.values().flatten().cloned().collect();
         let profiles = self.built_in.with(self.profiles.values().cloned());
         let addresses = self.routes.addresses();
-        Catalog::new(offers, self.namespaces.clone(), addresses, profiles, self.recipes.clone())
+        let mut catalog =
+            Catalog::new(offers, self.namespaces.clone(), addresses, profiles, self.recipes.clone());
+        catalog.policies = self.policies.sorted();
+        catalog.gone_policies = self.policies.gone();
+        catalog
     }
 
     /// Draws what follows from what changed.
@@ -285,7 +300,11 @@ impl Inventory {
         let annotations = object::labels(object, "annotations");
         let provides = annotations.get(keys::PROVIDES);
         let list = |text: &String| crate::decide::list(text).map(str::to_owned).collect();
-        let facts = NamespaceFacts { labels, provides: is_provider.then(|| provides.map(list)) };
+        let facts = NamespaceFacts {
+            labels,
+            provides: is_provider.then(|| provides.map(list)),
+            defaults: NamespaceDefaults::read(&annotations).map(Arc::new),
+        };
         if self.namespaces.get(&name) != Some(&facts) {
             self.is_changed = true;
             self.namespaces.insert(name, facts);
@@ -406,7 +425,9 @@ fn kind(object: &Value) -> Option<&str> {
 
 fn key(object: &Value) -> Result<NamespacedName, ObjectError> {
     match kind(object) {
-        Some("Namespace" | "StorageClass" | "AppProfile") => Ok((None, object::name(object)?)),
+        Some("Namespace" | "StorageClass" | "AppProfile" | "InjectionPolicy") => {
+            Ok((None, object::name(object)?))
+        }
         _ => object::namespaced_name(object).map(|(namespace, name)| (Some(namespace), name)),
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Additions {
     pub pod: Vec<Entry>,
     /// The user's `emptyDir`s that give way, by volume.
     pub replaced: BTreeMap<String, Value>,
+    /// The user's variables that give way, by the slot of ours.
+    pub overwritten: BTreeMap<Slot, Value>,
     /// The volumes chosen for data paths.
     pub claims: BTreeMap<String, ChosenVolume>,
 }
@@ -45,6 +47,11 @@ pub(super) const VOLUME: &str = "volume";
 pub(super) const TEMPLATE: &str = "template";
 pub(super) const CLASS: &str = "class";
 pub(super) const POD: &str = "pod";
+
+/// The place of a variable.
+pub(super) fn variable_slot(container: &str, name: &str) -> Slot {
+    format!("{ENV}/{container}/{name}")
+}
 
 // === impl Entry ===
 
@@ -72,6 +79,7 @@ impl Additions {
         add_all(&mut self.classes, other.classes, &mut lost);
         add_all(&mut self.pod, other.pod, &mut lost);
         self.replaced.extend(other.replaced);
+        self.overwritten.extend(other.overwritten);
         self.claims.extend(other.claims);
         lost
     }
@@ -104,12 +112,19 @@ impl Additions {
         self.mounts.retain(|name, _| base.container(name).is_some());
         for container in &base.containers {
             if let Some(entries) = self.env.get_mut(container.name) {
-                let users = |key: &str| {
-                    container
-                        .variable(key)
-                        .is_some_and(|v| !is_ours(format!("env/{}/{key}", container.name), v))
-                };
-                entries.retain(|entry| !users(&entry.key));
+                entries.retain(|entry| {
+                    let slot = variable_slot(container.name, &entry.key);
+                    let users = container.variable(&entry.key).filter(|v| !is_ours(slot.clone(), v));
+                    // One that gave way gives way still, as it is now.
+                    match (users, self.overwritten.get_mut(&slot)) {
+                        (None, _) => true,
+                        (Some(users), Some(overwritten)) => {
+                            overwritten.clone_from(users);
+                            true
+                        }
+                        (Some(_), None) => false,
+                    }
+                });
             }
             if let Some(entries) = self.mounts.get_mut(container.name) {
                 let users = |key: &str| {
@@ -149,6 +164,7 @@ impl Additions {
         }
         record.claims.clone_from(&self.claims);
         record.replaced.clone_from(&self.replaced);
+        record.overwritten.clone_from(&self.overwritten);
     }
 
     /// What a record says is ours in an object, as it stands there; only for the intents that `is_kept` names.
@@ -186,6 +202,10 @@ impl Additions {
             let is_there = |name: &String| volumes.iter().any(|volume| volume.key == *name);
             let replaced = record.replaced.iter().filter(|(name, _)| is_there(name));
             found.replaced = replaced.map(|(name, value)| (name.clone(), value.clone())).collect();
+            let stands = |slot: &Slot| found.slots().any(|(other, _)| other == *slot);
+            let overwritten = record.overwritten.iter().filter(|(slot, _)| stands(slot));
+            let overwritten = overwritten.map(|(slot, value)| (slot.clone(), value.clone())).collect();
+            found.overwritten = overwritten;
             let storage = record.added.keys().any(|intent| intent.is_storage() && is_kept(intent));
             found.claims = if storage { record.claims.clone() } else { BTreeMap::new() };
         }

@@ -5,11 +5,11 @@ use serde_json::json;
 
 use super::{
     Target,
-    additions::{Additions, Entry},
+    additions::{Additions, Entry, variable_slot},
     profile::{Mapped, Takes, Variable},
 };
 use crate::{
-    decide::{Absence, Skipped},
+    decide::{Absence, Question, Skipped},
     discover::Offer,
     encode::is_plain,
     intent::{Intent, Known},
@@ -29,6 +29,10 @@ pub(crate) struct Fitted {
     pub composed: BTreeMap<String, Template>,
     /// ConfigMaps to make: by name, the one key of each and its text.
     pub config_maps: BTreeMap<String, (String, String)>,
+    /// How policies bear on it.
+    pub because: Vec<String>,
+    /// Whether what the user set stands in the way of some of it.
+    pub is_evaded: bool,
 }
 
 /// Where a variable's value comes from.
@@ -74,12 +78,13 @@ const ANALYTICS: [(&str, &str); 3] = [
 /// Why the app can't use the offer.
 pub(super) fn fit(
     target: &Target<'_>,
-    intent: &Intent,
+    question: &Question<'_>,
     offer: &Offer,
     is_required: bool,
 ) -> Result<Fitted, Absence> {
+    let intent = question.intent;
     let mut fitted = Fitted::default();
-    let (variables, aliases) = variables(target, intent, offer, is_required, &mut fitted)?;
+    let (variables, aliases) = variables(target, question, offer, is_required, &mut fitted)?;
     let mut sources = Vec::new();
     for (name, variable) in variables {
         if let Some(source) = source(target, intent, offer, &name, &variable)? {
@@ -90,14 +95,22 @@ pub(super) fn fit(
     if bytes.saturating_mul(target.containers.len()) > MAX_BYTES {
         return Err(Absence::TooMuch);
     }
+    let overwriting = target.terms.overwriting(intent);
     for container in &target.containers {
         let mut entries = Vec::new();
         for (name, source) in &sources {
-            match set_by_user(container, name, aliases.get(name)) {
-                Some(skipped) if !fitted.skipped.contains(&skipped) => fitted.skipped.push(skipped),
-                Some(_) => {}
-                None => entries.push(Entry::new(intent, name, target.variable(intent, offer, name, source))),
+            let value = target.variable(intent, offer, name, source);
+            let users = container.variable(name).filter(|users| **users != value);
+            if let (Some(policy), Some(users)) = (overwriting, users) {
+                fitted.overwrite(container, name, users, policy);
+            } else if let Some(skipped) = set_by_user(container, name, aliases.get(name)) {
+                fitted.is_evaded |= container.variable(name).is_none_or(|users| *users != value);
+                if !fitted.skipped.contains(&skipped) {
+                    fitted.skipped.push(skipped);
+                }
+                continue;
             }
+            entries.push(Entry::new(intent, name, value));
         }
         if !entries.is_empty() {
             fitted.additions.env.insert(container.name.to_owned(), entries);
@@ -114,22 +127,39 @@ pub(super) fn fit(
 type Variables = Vec<(String, Variable)>;
 type Aliases = BTreeMap<String, Vec<String>>;
 
-/// The mapping to use: the workload's own, the profile's, or the generic names.
+/// The mapping to use: the workload's own, the profile's, or the generic names. Of what is enforced, the workload's own
+/// mapping takes nothing away.
 fn variables(
     target: &Target<'_>,
-    intent: &Intent,
+    question: &Question<'_>,
     offer: &Offer,
     is_required: bool,
     fitted: &mut Fitted,
 ) -> Result<(Variables, Aliases), Absence> {
-    if let Some(lines) = target.wishes.env.get(intent) {
-        let lines = lines.iter().map(|(name, template)| (name.clone(), Variable::Template(template.clone())));
-        return Ok((lines.collect(), Aliases::new()));
+    let lines = target.wishes.env.get(question.intent).into_iter().flatten();
+    let lines = lines.map(|(name, template)| (name.clone(), Variable::Template(template.clone())));
+    let mut own: Variables = lines.collect();
+    if target.wishes.env.contains_key(question.intent) && !question.is_enforced {
+        return Ok((own, Aliases::new()));
     }
+    let is_firm = is_required || question.is_enforced;
+    let (known, aliases) = known_variables(target, question.intent, offer, is_firm, fitted)?;
+    own.extend(known.into_iter().filter(|(name, _)| !target.sets(question.intent, name)));
+    Ok((own, aliases))
+}
+
+/// What the profile maps, or else the generic names.
+fn known_variables(
+    target: &Target<'_>,
+    intent: &Intent,
+    offer: &Offer,
+    is_firm: bool,
+    fitted: &mut Fitted,
+) -> Result<(Variables, Aliases), Absence> {
     let mapping = target.profile.and_then(|profile| profile.intents.get(intent));
     match mapping.map(|mapping| &mapping.takes) {
         Some(Takes::Mapped(mapping)) => {
-            check(target, intent, offer, mapping, is_required)?;
+            check(target, intent, offer, mapping, is_firm)?;
             if mapping.first_boot_only {
                 fitted.notes.push("first boot only".into());
             }
@@ -153,9 +183,9 @@ fn check(
     intent: &Intent,
     offer: &Offer,
     mapping: &Mapped,
-    is_required: bool,
+    is_firm: bool,
 ) -> Result<(), Absence> {
-    if mapping.replaces_login && !is_required {
+    if mapping.replaces_login && !is_firm {
         return Err(Absence::ReplacesLogin(intent.clone()));
     }
     for (setting, values) in &mapping.only {
@@ -361,6 +391,20 @@ fn set_by_user(container: &Container<'_>, name: &str, aliases: Option<&Vec<Strin
     Some(Skipped::new(name, format!("set by the workload as {alias}")))
 }
 
+// === impl Fitted ===
+
+impl Fitted {
+    /// Lets a variable of the user's give way, and keeps it for the day when ours is taken out.
+    fn overwrite(&mut self, container: &Container<'_>, name: &str, users: &serde_json::Value, policy: &str) {
+        let slot = variable_slot(container.name, name);
+        self.additions.overwritten.insert(slot, users.clone());
+        let because = format!("policy {policy} overwrites {name}");
+        if !self.because.contains(&because) {
+            self.because.push(because);
+        }
+    }
+}
+
 // === impl Source ===
 
 impl Source {
@@ -396,6 +440,11 @@ impl Target<'_> {
             _ => return None,
         };
         (!value.is_empty()).then(|| value.to_owned())
+    }
+
+    /// Whether the workload's own mapping sets a variable for an intent.
+    fn sets(&self, intent: &Intent, name: &str) -> bool {
+        self.wishes.env.get(intent).is_some_and(|lines| lines.iter().any(|(line, _)| line == name))
     }
 
     pub(super) fn app(&self) -> String {

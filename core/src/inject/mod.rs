@@ -12,14 +12,18 @@ mod reconcile;
 pub mod record;
 mod storage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use json_patch::PatchOperation;
 pub(crate) use reconcile::{annotate, claim_templates, empties, operations};
 use serde_json::Value;
+pub(crate) use storage::CUT;
 
 use crate::{
-    decide::{Absence, Choice, Decision, LeftOut, Outcome, Plan, Question, Skipped, Wishes, choose},
+    decide::{
+        Absence, Asker, Choice, Decision, LeftOut, Outcome, Plan, Question, Ruling, Skipped, Term, Terms,
+        Wishes, choose,
+    },
     discover::{AppAddress, Catalog, Offer},
     inject::{
         additions::Additions,
@@ -36,11 +40,19 @@ use crate::{
 pub(crate) struct Target<'a> {
     pub workload: &'a Workload<'a>,
     pub namespace: &'a str,
+    pub terms: &'a Terms,
     pub wishes: &'a Wishes,
     pub profile: Option<&'a Profile>,
     pub containers: Vec<&'a Container<'a>>,
     /// Where the world reaches it.
     pub address: Option<AppAddress>,
+}
+
+/// How a workload takes what it asks for, and how it takes what is enforced: there its annotations can add, and not take
+/// away.
+pub(crate) struct Targets<'a> {
+    pub asked: Target<'a>,
+    pub enforced: Target<'a>,
 }
 
 /// What was known of the workload before.
@@ -51,6 +63,8 @@ pub(crate) struct Before<'a> {
     pub stored: Option<(&'a Workload<'a>, Option<&'a Record>)>,
     /// What both records say stands there, as it stands.
     pub standing: &'a dyn Fn(&Intent) -> Additions,
+    /// The intents of which nothing is decided: what stands stays.
+    pub untouched: &'a BTreeSet<Intent>,
     /// Whether nobody is there to deliver anything new.
     pub is_delivery_away: bool,
 }
@@ -67,34 +81,22 @@ pub(crate) struct Injection {
 }
 
 /// Decides on every wish, and fits what is found to the workload.
-pub(crate) fn plan(catalog: &Catalog, target: &Target<'_>, before: &Before<'_>) -> Injection {
+pub(crate) fn plan(catalog: &Catalog, targets: &Targets<'_>, before: &Before<'_>) -> Injection {
     let mut injection = Injection::default();
-    injection.plan.profile = target.profile.map(|profile| profile.name.clone());
-    injection.plan.containers = target.containers.iter().map(|c| c.name.to_owned()).collect();
-    let labels = target.workload.pod_labels();
-    let digest = target.wishes.digest();
-    let mut asked: BTreeMap<Intent, Option<bool>> =
-        target.wishes.asked().into_iter().map(|(intent, is_required)| (intent, Some(is_required))).collect();
-    if let Some(storage) = before.immutable_storage() {
+    let terms = targets.asked.terms;
+    injection.plan.describe(&targets.asked);
+    for intent in before.untouched {
+        injection.additions.merge((before.standing)(intent));
+    }
+    let mut asked: BTreeMap<&Intent, Option<&Term>> =
+        terms.intents.iter().map(|(intent, term)| (intent, Some(term))).collect();
+    let immutable = before.immutable_storage().filter(|storage| !before.untouched.contains(storage));
+    if let Some(storage) = &immutable {
         asked.entry(storage).or_insert(None);
     }
-    for (intent, wish) in asked {
-        // A record alone proves nothing: what it calls ours must stand there.
-        let in_use = before
-            .records()
-            .find_map(|record| record.in_use(&intent, &digest))
-            .filter(|_| !(before.standing)(&intent).is_empty());
-        let withdrawn = before.withdrawn(&intent, &digest);
-        let question = Question {
-            intent: &intent,
-            namespace: target.namespace,
-            pod_labels: &labels,
-            named: target.wishes.uses.get(&intent).map(String::as_str),
-            in_use: in_use.as_ref(),
-            can_keep: before.stored.is_some(),
-            withdrawn: withdrawn.as_ref(),
-        };
-        let (mut decision, fitted) = decide_one(catalog, target, before, &question, wish);
+    for (intent, term) in asked {
+        let target = if term.is_some_and(Term::is_enforced) { &targets.enforced } else { &targets.asked };
+        let (mut decision, fitted) = answer(catalog, target, before, intent, term);
         for (variable, other) in injection.additions.merge(fitted.additions) {
             let skipped = Skipped::new(variable, format!("set for {other}"));
             if !decision.skipped.contains(&skipped) {
@@ -105,36 +107,94 @@ pub(crate) fn plan(catalog: &Catalog, target: &Target<'_>, before: &Before<'_>) 
         if !fitted.composed.is_empty() {
             injection.composed.insert(intent.clone(), fitted.composed);
         }
-        injection.plan.decisions.insert(intent, decision);
+        injection.plan.decisions.insert(intent.clone(), decision);
     }
     injection.additions.env.values_mut().for_each(env::order_by_references);
     injection
 }
 
-/// One wish: `wish` is whether it is required, or `None` where nothing is wished and something can't be taken back.
+/// One wish, with all that is known of it; `term` is `None` where nothing is wished and something can't be taken back.
+fn answer(
+    catalog: &Catalog,
+    target: &Target<'_>,
+    before: &Before<'_>,
+    intent: &Intent,
+    term: Option<&Term>,
+) -> (Decision, Fitted) {
+    let labels = target.workload.pod_labels();
+    let digest = target.terms.digest();
+    // A record alone proves nothing: what it calls ours must stand there.
+    let in_use = before
+        .records()
+        .find_map(|record| record.in_use(intent, &digest))
+        .filter(|_| !(before.standing)(intent).is_empty());
+    let is_enforced = term.is_some_and(Term::is_enforced);
+    // What is enforced is never left out because it could not be delivered: a tenant could see to that.
+    let withdrawn = before.withdrawn(intent, &digest).filter(|_| !is_enforced);
+    let preferred = target.terms.preferences(intent);
+    let is_unasked = term.is_some_and(|term| matches!(term.asker, Asker::Policy(_)));
+    let question = Question {
+        intent,
+        namespace: target.namespace,
+        pod_labels: &labels,
+        named: target.wishes.uses.get(intent).map(String::as_str),
+        in_use: in_use.as_ref(),
+        can_keep: before.stored.is_some(),
+        withdrawn: withdrawn.as_ref(),
+        preferred: &preferred,
+        is_enforced,
+        skips_own: is_unasked && catalog.is_provider(target.namespace, intent),
+    };
+    let (mut decision, fitted) = decide_one(catalog, target, before, &question, term);
+    if let Some(term) = term {
+        decision.asker = term.asker.clone();
+        decision.enforced = term.enforced().cloned();
+        // Who offers it to others would else be refused before it can.
+        if let Some(enforced) = decision.enforced.as_mut().filter(|_| question.skips_own) {
+            enforced.denied_by = None;
+        }
+    }
+    decision.because.extend(question.told(&decision.outcome));
+    (decision, fitted)
+}
+
+/// What becomes of one wish.
 fn decide_one(
     catalog: &Catalog,
     target: &Target<'_>,
     before: &Before<'_>,
     question: &Question<'_>,
-    wish: Option<bool>,
+    term: Option<&Term>,
 ) -> (Decision, Fitted) {
     let intent = question.intent;
-    let is_required = wish.unwrap_or(false);
-    let has_declined = target.wishes.has_declined(intent);
+    let is_required = term.is_some_and(|term| term.is_required);
+    let refused = term.and_then(|term| match &term.ruling {
+        Ruling::Granted | Ruling::Enforced(_) => None,
+        Ruling::Declined => Some(Outcome::Declined),
+        Ruling::Forbidden(policy) => Some(Outcome::Forbidden(policy.clone())),
+    });
     if intent.is_storage()
         && let Some((stored, Some(record))) = before.stored
         && before.immutable_storage().is_some()
     {
-        let wish = wish.filter(|_| !has_declined);
+        let wish = term.filter(|_| refused.is_none()).map(|term| term.is_required);
         let standing = (before.standing)(intent);
         let stored = storage::immutable(target, standing, (stored, record), catalog, intent, wish);
         return (stored.decision, stored.fitted);
     }
-    if has_declined {
-        return (Decision::new(is_required, Outcome::Declined), Fitted::default());
+    if let Some(outcome) = refused {
+        let standing = (before.standing)(intent);
+        if let (Outcome::Forbidden(policy), true, false) =
+            (&outcome, intent.is_storage(), standing.is_empty())
+        {
+            let reason = format!("policy {policy} forbids it, and data is there");
+            let outcome = Outcome::Kept { offer: String::new(), reason };
+            let fitted = Fitted { additions: standing, ..Fitted::default() };
+            return (Decision::new(is_required, outcome), fitted);
+        }
+        return (Decision::new(is_required, outcome), Fitted::default());
     }
-    let (mut decision, fitted) = if intent.is_storage() {
+    let (mut decision, mut fitted) = if intent.is_storage() {
         let before_record = before.stored.and_then(|(_, record)| record);
         let is_update = before.stored.is_some();
         let asked =
@@ -148,20 +208,30 @@ fn decide_one(
         return (decision, Fitted { additions: (before.standing)(intent), ..Fitted::default() });
     }
     if before.is_delivery_away && needs_delivery(&fitted) && !before.has(intent, &fitted.additions) {
-        let standing = (before.standing)(intent);
-        decision.skipped.clear();
-        decision.notes.clear();
-        if standing.is_empty() {
-            decision.outcome = Outcome::Absent(Absence::DeliveryAway);
-            return (decision, Fitted::default());
-        }
-        let offer = question.in_use.map_or_else(String::new, |in_use| in_use.offer.to_string());
-        decision.outcome = Outcome::Kept { offer, reason: Absence::DeliveryAway.to_string() };
-        return (decision, Fitted { additions: standing, ..Fitted::default() });
+        return without_delivery(decision, question, (before.standing)(intent));
     }
-    decision.skipped.extend(fitted.skipped.iter().cloned());
-    decision.notes.extend(fitted.notes.iter().cloned());
+    decision.skipped.append(&mut fitted.skipped);
+    decision.notes.append(&mut fitted.notes);
+    decision.because.append(&mut fitted.because);
+    decision.is_evaded = fitted.is_evaded;
     (decision, fitted)
+}
+
+/// What is there already stays, and nothing new is promised: nobody could make what it points at.
+fn without_delivery(
+    mut decision: Decision,
+    question: &Question<'_>,
+    standing: Additions,
+) -> (Decision, Fitted) {
+    decision.skipped.clear();
+    decision.notes.clear();
+    if standing.is_empty() {
+        decision.outcome = Outcome::Absent(Absence::DeliveryAway);
+        return (decision, Fitted::default());
+    }
+    let offer = question.in_use.map_or_else(String::new, |in_use| in_use.offer.to_string());
+    decision.outcome = Outcome::Kept { offer, reason: Absence::DeliveryAway.to_string() };
+    (decision, Fitted { additions: standing, ..Fitted::default() })
 }
 
 /// Storage always stays: what stands there is kept where nothing new can be decided.
@@ -189,8 +259,8 @@ fn fit(
     is_required: bool,
 ) -> (Decision, Fitted) {
     let outcome = match choose(catalog, question, &[&|_: &Offer| true]) {
-        Choice::Use(offer) => match env::fit(target, question.intent, &offer, is_required) {
-            Ok(fitted) => match with_files(target, question.intent, &offer, fitted) {
+        Choice::Use(offer) => match env::fit(target, question, &offer, is_required) {
+            Ok(fitted) => match with_files(target, question, &offer, fitted) {
                 Ok(fitted) => return (Decision::new(is_required, Outcome::Bound(offer)), fitted),
                 Err(absence) => Outcome::Absent(absence),
             },
@@ -204,13 +274,15 @@ fn fit(
 /// Adds what comes as files: the app's own configuration, and the settings themselves where the workload asks for it.
 fn with_files(
     target: &Target<'_>,
-    intent: &Intent,
+    question: &Question<'_>,
     offer: &Offer,
     mut fitted: Fitted,
 ) -> Result<Fitted, Absence> {
+    let intent = question.intent;
     let mapping = target.profile.and_then(|profile| profile.intents.get(intent));
     let has_own = target.wishes.env.contains_key(intent);
-    if let (Some(Takes::Mapped(mapped)), false) = (mapping.map(|mapping| &mapping.takes), has_own) {
+    let is_mapped = !has_own || question.is_enforced;
+    if let (Some(Takes::Mapped(mapped)), true) = (mapping.map(|mapping| &mapping.takes), is_mapped) {
         config_file::add(target, intent, offer, &mapped.files, &mut fitted)?;
     }
     if target.wishes.files {
@@ -224,6 +296,19 @@ fn needs_delivery(fitted: &Fitted) -> bool {
     let has_secret = fitted.additions.env.values().flatten().any(|entry| env::has_secret(&entry.value));
     let has_files = fitted.additions.volumes.iter().any(|entry| is_delivered(&entry.value));
     has_secret || has_files
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// Says of whom it is, and by whose word.
+    fn describe(&mut self, target: &Target<'_>) {
+        self.profile = target.profile.map(|profile| profile.name.clone());
+        self.containers = target.containers.iter().map(|c| c.name.to_owned()).collect();
+        self.policies = target.terms.policies.iter().map(|policy| policy.name.clone()).collect();
+        self.refresh = target.terms.refresh;
+        self.refresh_by.clone_from(&target.terms.refresh_by);
+    }
 }
 
 // === impl Target ===

@@ -5,7 +5,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     PatchOperation,
-    additions::{Additions, CLASS, ENV, Entry, MOUNT, POD, TEMPLATE, VOLUME, template_essence},
+    additions::{
+        Additions, CLASS, ENV, Entry, MOUNT, POD, TEMPLATE, VOLUME, template_essence, variable_slot,
+    },
     patch::{List, Operations, Owner, Wanted, path},
     record::{ANNOTATIONS, Record},
 };
@@ -42,7 +44,7 @@ pub(crate) fn operations<'a>(
     change.volumes(additions);
     for container in &workload.containers {
         let none = Vec::new();
-        change.env(container, additions.env.get(container.name).unwrap_or(&none));
+        change.env(container, additions);
         change.mounts(container, additions.mounts.get(container.name).unwrap_or(&none));
     }
     change.security_context(&additions.pod);
@@ -213,20 +215,25 @@ impl<'a> Change<'a> {
         self.operations = operations;
     }
 
-    /// The user's `emptyDir` that our claim took the place of.
+    /// What of the user's ours took the place of: an `emptyDir`, or a variable.
     fn displaced(&self, place: &str, name: &str) -> Option<Value> {
-        let original = self.record.filter(|_| place == VOLUME)?.replaced.get(name)?;
+        if place != VOLUME {
+            return self.record?.overwritten.get(&format!("{place}/{name}")).cloned();
+        }
+        let original = self.record?.replaced.get(name)?;
         Some(json!({"name": name, "emptyDir": original}))
     }
 
-    fn env(&mut self, container: &Container<'_>, wanted: &[Entry]) {
+    fn env(&mut self, container: &Container<'_>, additions: &Additions) {
+        let wanted = additions.env.get(container.name).map_or(&[][..], Vec::as_slice);
         let tokens = container_path(container, "env");
         let moving = self.has_misplaced(container, wanted);
-        let wanted = wanted.iter().map(|entry| Wanted {
+        let wanted = wanted.iter().map(|entry| {
+            let takes_place = additions.overwritten.contains_key(&variable_slot(container.name, &entry.key));
             // Under another key it is not found where it stands, and is appended.
-            key: if moving && has_references(&entry.value) { String::new() } else { entry.key.clone() },
-            value: entry.value.clone(),
-            takes_place: false,
+            let is_moved = moving && has_references(&entry.value) && !takes_place;
+            let key = if is_moved { String::new() } else { entry.key.clone() };
+            Wanted { key, value: entry.value.clone(), takes_place }
         });
         let wanted = wanted.collect();
         let current = self.raw(container, "env");

@@ -53,6 +53,9 @@ pub struct Record {
     /// The user's `emptyDir`s that gave way to claims, by volume.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) replaced: BTreeMap<String, Value>,
+    /// The user's variables that gave way to ours, by slot.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) overwritten: BTreeMap<Slot, Value>,
     /// Lists and maps that were there but empty, as `null`, `[]` or `{}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) empty: BTreeMap<String, Value>,
@@ -130,6 +133,7 @@ impl Record {
             past: Vec::new(),
             claims: BTreeMap::new(),
             replaced: BTreeMap::new(),
+            overwritten: BTreeMap::new(),
             empty: BTreeMap::new(),
             withdrawn: BTreeMap::new(),
         }
@@ -156,6 +160,7 @@ impl Record {
         };
         if !record.empty.iter().all(is_empty)
             || !record.replaced.values().all(|value| value.is_object() || value.is_null())
+            || !record.overwritten.iter().all(|(slot, value)| is_variable(slot, value))
         {
             return Err(NotARecord("it holds what was never replaced".into()));
         }
@@ -272,6 +277,12 @@ impl Record {
         let slots = self.added.values().flatten();
         slots.map(|(slot, hash)| (slot.clone(), hash.clone())).collect()
     }
+}
+
+/// Whether `value` can be the variable that stood at `slot`.
+fn is_variable(slot: &str, value: &Value) -> bool {
+    let name = value.get("name").and_then(Value::as_str);
+    name.is_some_and(|name| slot.starts_with(ENV) && slot.rsplit('/').next() == Some(name))
 }
 
 /// Eight hexadecimal digits of a value, whatever the order of its keys.

@@ -13,16 +13,20 @@ use super::{
     record::{ChosenVolume, Record},
 };
 use crate::{
-    decide::{Absence, Choice, Decision, Outcome, Question, Skipped, choose},
+    decide::{Absence, Choice, Decision, Outcome, PolicySize, Question, Skipped, choose},
     deliver,
     discover::{Catalog, Offer},
     intent::Intent,
     name::{bounded, hex, slug},
+    size,
     workload::{Container, Kind, Workload, text},
 };
 
 /// The size of a volume where neither the workload nor its profile says one.
 const DEFAULT_SIZE: &str = "10Gi";
+
+/// The word of a note by which a volume is smaller than it was asked for.
+pub(crate) const CUT: &str = "cut";
 
 /// What the storage intent comes to.
 pub(super) struct Stored {
@@ -86,7 +90,7 @@ impl StorageQuestion<'_> {
         if is_set && self.is_update {
             return Err(Absence::Immutable);
         }
-        let paths = self.paths(target);
+        let paths = self.paths(target, fitted);
         let templates = if is_set { target.workload.claim_templates() } else { &[] };
         let classless: Vec<&Value> = templates.iter().filter(is_classless).collect();
         if paths.is_empty() && classless.is_empty() {
@@ -135,8 +139,9 @@ impl StorageQuestion<'_> {
 
     /// The paths that want a volume. One that has its volume keeps it, unless the workload's own list leaves it out: a
     /// profile that no longer matches must not put an app on an empty disk.
-    fn paths(&self, target: &Target<'_>) -> BTreeMap<String, Wished> {
-        let wished = target.data_paths().into_iter().map(|(path, size)| (path, Wished::Anew(size)));
+    fn paths(&self, target: &Target<'_>, fitted: &mut Fitted) -> BTreeMap<String, Wished> {
+        let sized = target.data_paths(self.question.is_enforced).into_iter();
+        let wished = sized.map(|(path, size)| (path, Wished::Anew(size)));
         let mut paths: BTreeMap<String, Wished> = wished.collect();
         // What could not be made holds nothing.
         let is_withdrawn = |record: &&Record| {
@@ -148,6 +153,11 @@ impl StorageQuestion<'_> {
         for (path, volume) in before.iter().flat_map(|record| &record.claims) {
             if target.wishes.storage.is_empty() || paths.contains_key(path) {
                 paths.insert(path.clone(), Wished::Chosen(volume.clone()));
+            }
+        }
+        for (path, wished) in &mut paths {
+            if let Wished::Anew(size) = wished {
+                target.limit(path, size, fitted);
             }
         }
         paths
@@ -278,19 +288,34 @@ impl ChosenVolume {
 // === impl Target ===
 
 impl Target<'_> {
-    /// The paths that want a volume, with its size.
-    fn data_paths(&self) -> BTreeMap<String, String> {
+    /// The paths that want a volume, with its size: those that the workload names, else those of its profile; both, where
+    /// volumes are enforced.
+    fn data_paths(&self, is_enforced: bool) -> BTreeMap<String, String> {
+        let default = self.terms.default_size().map_or_else(|| DEFAULT_SIZE.to_owned(), |size| size.size);
         let sized = |path: &str, size: Option<&str>| {
-            let known = || self.profile.and_then(|profile| profile.size_of(path)).unwrap_or(DEFAULT_SIZE);
+            let known = || self.profile.and_then(|profile| profile.size_of(path)).unwrap_or(&default);
             (path.to_owned(), size.unwrap_or_else(known).to_owned())
         };
-        if !self.wishes.storage.is_empty() {
-            return self.wishes.storage.iter().map(|(path, size)| sized(path, size.as_deref())).collect();
+        let own = self.wishes.storage.iter().map(|(path, size)| sized(path, size.as_deref()));
+        let mut paths: BTreeMap<String, String> = own.collect();
+        if let Some(profile) = self.profile.filter(|_| paths.is_empty() || is_enforced) {
+            let mut images = self.containers.iter().map(|container| container.image);
+            let image = images.find(|image| profile.has_image(image)).unwrap_or_default();
+            for (path, size) in profile.data_paths(image).map(|(path, size)| sized(path, size)) {
+                paths.entry(path).or_insert(size);
+            }
         }
-        let Some(profile) = self.profile else { return BTreeMap::new() };
-        let image =
-            self.containers.iter().map(|container| container.image).find(|image| profile.has_image(image));
-        profile.data_paths(image.unwrap_or_default()).map(|(path, size)| sized(path, size)).collect()
+        paths
+    }
+
+    /// Cuts the size of a new volume down to what policies allow.
+    fn limit(&self, path: &str, size: &mut String, fitted: &mut Fitted) {
+        let bytes = |text: &str| size::bytes(text).unwrap_or_default();
+        let Some(PolicySize { policy, size: most }) = self.terms.max_size() else { return };
+        if bytes(&most) < bytes(size) {
+            fitted.notes.push(format!("{path} {CUT} from {size} to {most} by policy {policy}"));
+            *size = most;
+        }
     }
 
     /// What stands at a path, in any container that is injected.

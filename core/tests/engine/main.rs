@@ -18,6 +18,7 @@ mod hostile;
 mod injection;
 mod lasting;
 mod merge;
+mod policies;
 mod properties;
 mod reviews;
 mod routes;

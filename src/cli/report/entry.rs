@@ -7,7 +7,8 @@ use opportune_core::{
 use serde_json::Value;
 
 /// All results, in the order of the summary.
-pub const RESULTS: [&str; 6] = ["bound", "kept", "absent", "incomplete", "declined", "withdrawn"];
+pub const RESULTS: [&str; 7] =
+    ["bound", "kept", "absent", "incomplete", "declined", "forbidden", "withdrawn"];
 /// The longest reason, in characters: status and record are text that anybody may have written.
 const MAX_REASON: usize = 300;
 
@@ -137,7 +138,9 @@ impl Entry {
         let offer = match outcome {
             Outcome::Bound(offer) => offer.id.to_string(),
             Outcome::Kept { offer, .. } | Outcome::Incomplete { offer, .. } => offer.clone(),
-            Outcome::Absent(_) | Outcome::Declined | Outcome::Withdrawn(_) => String::new(),
+            Outcome::Absent(_) | Outcome::Declined | Outcome::Forbidden(_) | Outcome::Withdrawn(_) => {
+                String::new()
+            }
         };
         let why = match outcome {
             Outcome::Bound(_) | Outcome::Declined => String::new(),
@@ -145,6 +148,7 @@ impl Entry {
             | Outcome::Incomplete { reason, .. }
             | Outcome::Withdrawn(reason) => reason.clone(),
             Outcome::Absent(absence) => absence.to_string(),
+            Outcome::Forbidden(policy) => format!("policy {policy}"),
         };
         let full = decision.to_string();
         let asides = full.strip_prefix(&outcome.to_string()).unwrap_or_default().trim();

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use opportune_core::{
     admit::{Again, Options, look_again},
-    decide::{Decision, Outcome, Wishes},
+    decide::{Decision, Outcome, Plan, Wishes},
     discover::Catalog,
     inject::account::{Account, Standing},
     intent::Intent,
@@ -153,10 +153,16 @@ fn next(holding: &Holding, decision: &Decision) -> String {
     }
 }
 
+/// The intents for which a change of the workload would be refused.
+fn refused(plan: &Plan) -> impl Iterator<Item = &Intent> {
+    let refused = plan.decisions.iter().filter(|(intent, decision)| decision.refusal(intent).is_some());
+    refused.map(|(intent, _)| intent)
+}
+
 /// What a decision says where it changes no pods; where a requirement is not met it changes none because it would be refused.
 fn settled(intent: &Intent, again: &Again, decision: &Decision, holding: &Holding) -> Entry {
     let mut entry = Entry::decided(intent, decision, State::Current);
-    let mut unsatisfied = again.plan.iter().flat_map(|plan| plan.unsatisfied().map(|(intent, _)| intent));
+    let mut unsatisfied = again.plan.iter().flat_map(refused);
     let Some(first) = unsatisfied.next() else { return entry };
     if entry.is_unsatisfied() {
         let has = holding.offer.as_ref().filter(|_| holding.stands);

@@ -15,10 +15,11 @@ use super::{
 use crate::{
     api::AppProfileSpec,
     data::{self, Confidence, DataError, Proof},
-    decide::{data_path, is_size},
+    decide::data_path,
     intent::{Intent, Known},
     name::{is_dns_label, is_env_name},
     settings,
+    size::is_size,
     template::Template,
 };
 
