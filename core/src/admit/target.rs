@@ -38,7 +38,7 @@ pub(super) fn asked<'a>(
     let profile = match &terms.wishes.profile {
         ProfileChoice::None => None,
         ProfileChoice::Named(name) => catalog.profiles().get(name).map(AsRef::as_ref),
-        ProfileChoice::ByImage => by_image(catalog, workload),
+        ProfileChoice::ByImage => by_image(catalog, workload.containers.iter()),
     };
     let containers = match &terms.wishes.containers {
         Some(names) => workload.containers.iter().filter(|c| names.contains(c.name)).collect(),
@@ -59,7 +59,9 @@ pub(super) fn enforced<'a>(
         ProfileChoice::Named(name) => catalog.profiles().get(name).map(AsRef::as_ref),
         ProfileChoice::None | ProfileChoice::ByImage => None,
     };
-    let profile = by_image(catalog, workload).or(named);
+    // An init container of a known image does not make the app another one.
+    let regular = workload.containers.iter().filter(|container| container.is_regular());
+    let profile = by_image(catalog, regular).or(named);
     let usual = usual_containers(workload, profile);
     let is_usual = |container: &Container<'_>| usual.iter().any(|other| other.name == container.name);
     let is_named = |container: &Container<'_>| {
@@ -81,9 +83,12 @@ fn target<'a>(
     Target { workload, namespace, terms, wishes: &terms.wishes, profile, containers, address }
 }
 
-fn by_image<'a>(catalog: &'a Catalog, workload: &Workload<'_>) -> Option<&'a Profile> {
-    let mut images = workload.containers.iter().map(|container| container.image);
-    images.find_map(|image| catalog.profiles().by_image(image)).map(AsRef::as_ref)
+/// The profile of the first image that one is known of.
+fn by_image<'a, 'b>(
+    catalog: &'a Catalog,
+    mut containers: impl Iterator<Item = &'b Container<'b>>,
+) -> Option<&'a Profile> {
+    containers.find_map(|container| catalog.profiles().by_image(container.image)).map(AsRef::as_ref)
 }
 
 /// The containers whose image matches the profile; else all regular ones.

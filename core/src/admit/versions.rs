@@ -28,6 +28,8 @@ pub(super) struct Versions<'a> {
     own: Option<Record>,
     old: Option<Workload<'a>>,
     stored: Option<Record>,
+    /// Whether something was written down in the new object's record.
+    is_noted: bool,
 }
 
 pub(super) fn record(workload: &Workload<'_>) -> Result<Option<Record>, NotARecord> {
@@ -59,7 +61,7 @@ impl<'a> Versions<'a> {
             None
         });
         let stored = old.as_ref().and_then(|old| record(old).ok().flatten());
-        Ok(Self { new, own, old, stored })
+        Ok(Self { new, own, old, stored, is_noted: false })
     }
 
     /// The record of the object.
@@ -75,6 +77,7 @@ impl<'a> Versions<'a> {
         failed: impl Fn(&Intent, &str) -> Option<Withdrawn>,
     ) {
         let Some(record) = &mut self.own else { return };
+        self.is_noted = true;
         if let Some(digest) = digest {
             if record.wishes != digest {
                 record.withdrawn.clear();
@@ -92,11 +95,16 @@ impl<'a> Versions<'a> {
     pub(super) fn is_same(&self) -> bool {
         let Some(old) = &self.old else { return false };
         let template = |workload: &Workload<'a>| workload.object().pointer("/spec/template");
+        template(&self.new) == template(old) && self.has_same_wishes(old)
+    }
+
+    /// Whether the user's own annotations of ours are those of the object that the server holds.
+    fn has_same_wishes(&self, old: &Workload<'a>) -> bool {
         let users = |workload: &Workload<'a>| -> BTreeMap<&'a str, &'a Value> {
             let own = workload.own_annotations().into_iter().flatten();
             own.filter(|(key, _)| is_users(key)).map(|(key, value)| (key.as_str(), value)).collect()
         };
-        template(&self.new) == template(old) && users(&self.new) == users(old)
+        users(&self.new) == users(old)
     }
 
     /// Our annotations and a StatefulSet's templates as the server holds them.
@@ -293,8 +301,29 @@ impl<'a> Versions<'a> {
         let mut patch = inject::operations(&self.new, self.own.as_ref(), self.before(), additions, is_new);
         patch.extend(self.templates());
         let injected = (!record.is_empty()).then(|| record.write());
-        patch.extend(inject::annotate(&self.new, self.own.as_ref(), injected, status));
+        match self.old.as_ref().filter(|old| self.comes_out_as(old, &patch, [&injected, &status])) {
+            Some(old) => patch.extend(self.annotated_as(&|key| old.own_annotation(key))),
+            None => patch.extend(inject::annotate(&self.new, self.own.as_ref(), injected, status)),
+        }
         patch
+    }
+
+    /// Whether a patch makes the pod template what the server holds, and only the notes on it would be others: they stay, then,
+    /// as they would at the next call of us for the same request.
+    fn comes_out_as(
+        &self,
+        old: &Workload<'a>,
+        patch: &[PatchOperation],
+        notes: [&Option<String>; 2],
+    ) -> bool {
+        let [injected, status] = [keys::INJECTED, keys::STATUS].map(|key| old.own_annotation(key));
+        let is_noted_so = notes.map(Option::as_deref) == [injected, status];
+        if self.is_noted || is_noted_so || !self.has_same_wishes(old) {
+            return false;
+        }
+        let mut after = self.new.object().clone();
+        json_patch::patch(&mut after, patch).is_ok()
+            && after.pointer("/spec/template") == old.object().pointer("/spec/template")
     }
 
     /// The record of an injection.

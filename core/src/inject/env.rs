@@ -6,14 +6,15 @@ use serde_json::json;
 use super::{
     Target,
     additions::{Additions, Entry, variable_slot},
-    profile::{Mapped, Takes, Variable},
+    mapping::{Mapping, Variables},
+    profile::Variable,
 };
 use crate::{
     decide::{Absence, Question, Skipped},
     discover::Offer,
     encode::is_plain,
-    intent::{Intent, Known},
-    name::{self, hex},
+    intent::Intent,
+    name::hex,
     settings::Fact,
     template::{Part, Placeholder, Template, references},
     workload::{Container, text},
@@ -36,7 +37,7 @@ pub(crate) struct Fitted {
 }
 
 /// Where a variable's value comes from.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Source {
     /// It may be seen; dollars are escaped.
     Value(String),
@@ -46,31 +47,6 @@ enum Source {
 
 /// How much one intent may add to one workload, in bytes: etcd takes 1.5 MiB an object.
 const MAX_BYTES: usize = 512 * 1024;
-
-/// The names that an app without a profile is most likely to understand (design 1.4).
-const LDAP: [(&str, &str); 7] = [
-    ("LDAP_HOST", "[[ldap.host]]"),
-    ("LDAP_PORT", "[[ldap.port]]"),
-    ("LDAP_URI", "[[ldap.uri]]"),
-    ("LDAP_TLS", "[[ldap.tls]]"),
-    ("LDAP_BASE_DN", "[[ldap.base-dn]]"),
-    ("LDAP_BIND_DN", "[[ldap.bind-dn]]"),
-    ("LDAP_BIND_PASSWORD", "[[ldap.password]]"),
-];
-const MAIL: [(&str, &str); 7] = [
-    ("SMTP_HOST", "[[mail.host]]"),
-    ("SMTP_PORT", "[[mail.port]]"),
-    ("SMTP_TLS", "[[mail.tls]]"),
-    ("SMTP_USERNAME", "[[mail.username]]"),
-    ("SMTP_PASSWORD", "[[mail.password]]"),
-    ("SMTP_FROM", "[[mail.from]]"),
-    ("SMTP_URL", "[[mail.uri]]"),
-];
-const ANALYTICS: [(&str, &str); 3] = [
-    ("ANALYTICS_PROVIDER", "[[analytics.provider]]"),
-    ("ANALYTICS_URL", "[[analytics.url]]"),
-    ("ANALYTICS_SITE_ID", "[[analytics.site-id]]"),
-];
 
 /// The variables of one intent in the target's containers.
 ///
@@ -84,17 +60,14 @@ pub(super) fn fit(
 ) -> Result<Fitted, Absence> {
     let intent = question.intent;
     let mut fitted = Fitted::default();
-    let (variables, aliases) = variables(target, question, offer, is_required, &mut fitted)?;
-    let mut sources = Vec::new();
-    for (name, variable) in variables {
-        if let Some(source) = source(target, intent, offer, &name, &variable)? {
-            sources.push((name, source));
-        }
+    let mapping = Mapping::of(target, question, offer, is_required, &mut fitted)?;
+    let mut sources = sources(target, intent, offer, &mapping.variables)?;
+    match sources_of_own(target, intent, offer, &mapping, &sources) {
+        Ok(own) => sources.splice(0..0, own).for_each(drop),
+        // What the workload adds to what is enforced must not be a way to be rid of it.
+        Err(absence) => fitted.notes.push(format!("its own mapping is left out: {absence}")),
     }
-    let bytes: usize = sources.iter().map(|(name, source)| name.len() + source.len()).sum();
-    if bytes.saturating_mul(target.containers.len()) > MAX_BYTES {
-        return Err(Absence::TooMuch);
-    }
+    let aliases = mapping.aliases;
     let overwriting = target.terms.overwriting(intent);
     for container in &target.containers {
         let mut entries = Vec::new();
@@ -124,115 +97,44 @@ pub(super) fn fit(
     Ok(fitted)
 }
 
-type Variables = Vec<(String, Variable)>;
-type Aliases = BTreeMap<String, Vec<String>>;
+type Sources = Vec<(String, Source)>;
 
-/// The mapping to use: the workload's own, the profile's, or the generic names. Of what is enforced, the workload's own
-/// mapping takes nothing away.
-fn variables(
-    target: &Target<'_>,
-    question: &Question<'_>,
-    offer: &Offer,
-    is_required: bool,
-    fitted: &mut Fitted,
-) -> Result<(Variables, Aliases), Absence> {
-    let lines = target.wishes.env.get(question.intent).into_iter().flatten();
-    let lines = lines.map(|(name, template)| (name.clone(), Variable::Template(template.clone())));
-    let mut own: Variables = lines.collect();
-    if target.wishes.env.contains_key(question.intent) && !question.is_enforced {
-        return Ok((own, Aliases::new()));
-    }
-    let is_firm = is_required || question.is_enforced;
-    let (known, aliases) = known_variables(target, question.intent, offer, is_firm, fitted)?;
-    own.extend(known.into_iter().filter(|(name, _)| !target.sets(question.intent, name)));
-    Ok((own, aliases))
-}
-
-/// What the profile maps, or else the generic names.
-fn known_variables(
+/// Where the values of variables come from; those whose settings are not all known are left out.
+fn sources(
     target: &Target<'_>,
     intent: &Intent,
     offer: &Offer,
-    is_firm: bool,
-    fitted: &mut Fitted,
-) -> Result<(Variables, Aliases), Absence> {
-    let mapping = target.profile.and_then(|profile| profile.intents.get(intent));
-    match mapping.map(|mapping| &mapping.takes) {
-        Some(Takes::Mapped(mapping)) => {
-            check(target, intent, offer, mapping, is_firm)?;
-            if mapping.first_boot_only {
-                fitted.notes.push("first boot only".into());
-            }
-            let variables = mapping.variables.iter().map(|(name, v)| (name.clone(), v.clone()));
-            Ok((variables.collect(), mapping.aliases.clone()))
-        }
-        Some(Takes::Unsupported(how)) if !target.wishes.files => Err(Absence::Unsupported(how.clone())),
-        Some(Takes::Unsupported(_)) => Ok((Vec::new(), Aliases::new())),
-        None => {
-            if target.profile.is_some() {
-                fitted.notes.push("generic names".into());
-            }
-            Ok((generic(intent, offer), Aliases::new()))
+    variables: &Variables,
+) -> Result<Sources, Absence> {
+    let mut sources = Vec::new();
+    for (name, variable) in variables {
+        if let Some(source) = source(target, intent, offer, name, variable)? {
+            sources.push((name.clone(), source));
         }
     }
+    ensure_bounded(target, &sources)?;
+    Ok(sources)
 }
 
-/// Whether the app can use the offer at all.
-fn check(
+/// The same for what the workload's own mapping adds to `others`.
+fn sources_of_own(
     target: &Target<'_>,
     intent: &Intent,
     offer: &Offer,
-    mapping: &Mapped,
-    is_firm: bool,
-) -> Result<(), Absence> {
-    if mapping.replaces_login && !is_firm {
-        return Err(Absence::ReplacesLogin(intent.clone()));
-    }
-    for (setting, values) in &mapping.only {
-        let value =
-            offer.settings.literal(setting).filter(|value| !values.iter().any(|other| other == value));
-        if let Some(value) = value {
-            return Err(Absence::UnsupportedMode {
-                app: target.app(),
-                setting: format!("{intent}.{setting}"),
-                value: value.to_owned(),
-            });
-        }
-    }
-    let is_missing = |name: &&String| offer.settings.get(name).is_none();
-    let missing: Vec<String> = mapping.needs.iter().filter(is_missing).cloned().collect();
-    match missing.is_empty() {
-        true => Ok(()),
-        false => Err(Absence::Needs { app: target.app(), offer: offer.id.to_string(), settings: missing }),
-    }
+    mapping: &Mapping,
+    others: &Sources,
+) -> Result<Sources, Absence> {
+    let own = sources(target, intent, offer, &mapping.added)?;
+    let all: Sources = own.iter().chain(others).cloned().collect();
+    ensure_bounded(target, &all).map(|()| own)
 }
 
-fn generic(intent: &Intent, offer: &Offer) -> Variables {
-    let known: &[(&str, &str)] = match intent.known() {
-        Some(Known::Ldap) => &LDAP,
-        Some(Known::Mail) => &MAIL,
-        Some(Known::Analytics) => &ANALYTICS,
-        Some(Known::Storage) => &[],
-        None => return custom(intent, offer),
-    };
-    let parsed = known.iter().filter_map(|(name, text)| {
-        Some(((*name).to_owned(), Variable::Template(Template::parse(text, intent).ok()?)))
-    });
-    parsed.collect()
-}
-
-/// `CACHE_HOST` and so on: everything that is known of a custom offer.
-fn custom(intent: &Intent, offer: &Offer) -> Variables {
-    let upper = |text: &str| text.to_ascii_uppercase().replace('-', "_");
-    let settings = offer.settings.iter().filter(|(name, _)| *name != "type");
-    let named = settings.filter_map(|(setting, _)| {
-        let name = format!("{}_{}", upper(intent.as_str()), upper(setting));
-        // A variable can't begin with a digit, an intent can.
-        let name = if name::is_env_name(&name) { name } else { format!("_{name}") };
-        let template = Template::parse(&format!("[[{intent}.{setting}]]"), intent).ok()?;
-        Some((name, Variable::Template(template)))
-    });
-    named.collect()
+fn ensure_bounded(target: &Target<'_>, sources: &Sources) -> Result<(), Absence> {
+    let bytes: usize = sources.iter().map(|(name, source)| name.len() + source.len()).sum();
+    match bytes.saturating_mul(target.containers.len()) > MAX_BYTES {
+        true => Err(Absence::TooMuch),
+        false => Ok(()),
+    }
 }
 
 /// Where a variable's value comes from; `None` where a setting that it names is not known.
@@ -440,11 +342,6 @@ impl Target<'_> {
             _ => return None,
         };
         (!value.is_empty()).then(|| value.to_owned())
-    }
-
-    /// Whether the workload's own mapping sets a variable for an intent.
-    fn sets(&self, intent: &Intent, name: &str) -> bool {
-        self.wishes.env.get(intent).is_some_and(|lines| lines.iter().any(|(line, _)| line == name))
     }
 
     pub(super) fn app(&self) -> String {

@@ -6,6 +6,7 @@ pub(crate) mod additions;
 mod config_file;
 pub(crate) mod env;
 mod files;
+mod mapping;
 mod patch;
 pub mod profile;
 mod reconcile;

@@ -139,8 +139,31 @@ pub fn workload() -> impl Strategy<Value = Value> {
 
 pub fn world() -> impl Strategy<Value = World> {
     let objects = World::full().0;
-    vec(prop::bool::weighted(0.8), objects.len()).prop_map(move |kept| {
-        World(objects.iter().zip(kept).filter(|(_, k)| *k).map(|(o, _)| o.clone()).collect())
+    (vec(prop::bool::weighted(0.8), objects.len()), option::weighted(0.5, policies())).prop_map(
+        move |(kept, policies)| {
+            let kept = objects.iter().zip(kept).filter(|(_, k)| *k).map(|(o, _)| o.clone());
+            World(kept.chain(policies.into_iter().flatten()).collect())
+        },
+    )
+}
+
+/// Policies that say anything but `overwrite`.
+fn policies() -> impl Strategy<Value = Vec<Value>> {
+    let specs = vec![
+        "defaults: [ldap, mail]",
+        "defaults: [storage, cache]",
+        "enforce: [mail]",
+        "{enforce: [ldap, analytics], priority: 2}",
+        "{enforce: [storage], onAbsent: Deny}",
+        "{forbid: [mail], priority: 1}",
+        "forbid: [storage]",
+        "{prefer: {ldap: directory/openldap, storage: rook-cephfs}, storage: {maxSize: 1500Mi}}",
+        "{storage: {class: rook-ceph-block, defaultSize: 3Gi}, refresh: never}",
+        "{namespaceSelector: {matchLabels: {a: b}}, enforce: [ldap]}",
+    ];
+    vec(select(specs), 0..4).prop_map(|specs| {
+        let named = specs.into_iter().enumerate();
+        named.map(|(number, spec)| policy(&format!("p{number}"), spec)).collect()
     })
 }
 

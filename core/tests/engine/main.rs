@@ -19,6 +19,7 @@ mod injection;
 mod lasting;
 mod merge;
 mod policies;
+mod policy_cases;
 mod properties;
 mod reviews;
 mod routes;

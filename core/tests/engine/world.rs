@@ -190,6 +190,12 @@ pub fn block_storage() -> Value {
     storage_class("rook-ceph-block", "rook-ceph.rbd.csi.ceph.com")
 }
 
+/// A policy, its spec as YAML.
+pub fn policy(name: &str, spec: &str) -> Value {
+    json!({"apiVersion": "opportune.libre.sh/v1alpha1", "kind": "InjectionPolicy",
+        "metadata": {"name": name}, "spec": yaml(spec)})
+}
+
 // === workloads ===
 
 /// A Deployment with one container, as short as can be.

@@ -1,0 +1,172 @@
+//! Mappings: which variables an app takes for an intent, by its own annotation, by its profile, or by generic names.
+use std::collections::BTreeMap;
+
+use super::{
+    Target,
+    env::Fitted,
+    profile::{Mapped, Takes, Variable},
+};
+use crate::{
+    decide::{Absence, Question},
+    discover::Offer,
+    intent::{Intent, Known},
+    name,
+    template::Template,
+};
+
+/// The variables to set, in order.
+pub(super) type Variables = Vec<(String, Variable)>;
+type Aliases = BTreeMap<String, Vec<String>>;
+
+/// What an app takes for one intent.
+#[derive(Debug, Default)]
+pub(super) struct Mapping {
+    pub variables: Variables,
+    /// Other names under which the user may have set one of them.
+    pub aliases: Aliases,
+    /// What the workload's own mapping adds to what is enforced.
+    pub added: Variables,
+}
+
+/// The names that an app without a profile is most likely to understand (design 1.4).
+const LDAP: [(&str, &str); 7] = [
+    ("LDAP_HOST", "[[ldap.host]]"),
+    ("LDAP_PORT", "[[ldap.port]]"),
+    ("LDAP_URI", "[[ldap.uri]]"),
+    ("LDAP_TLS", "[[ldap.tls]]"),
+    ("LDAP_BASE_DN", "[[ldap.base-dn]]"),
+    ("LDAP_BIND_DN", "[[ldap.bind-dn]]"),
+    ("LDAP_BIND_PASSWORD", "[[ldap.password]]"),
+];
+const MAIL: [(&str, &str); 7] = [
+    ("SMTP_HOST", "[[mail.host]]"),
+    ("SMTP_PORT", "[[mail.port]]"),
+    ("SMTP_TLS", "[[mail.tls]]"),
+    ("SMTP_USERNAME", "[[mail.username]]"),
+    ("SMTP_PASSWORD", "[[mail.password]]"),
+    ("SMTP_FROM", "[[mail.from]]"),
+    ("SMTP_URL", "[[mail.uri]]"),
+];
+const ANALYTICS: [(&str, &str); 3] = [
+    ("ANALYTICS_PROVIDER", "[[analytics.provider]]"),
+    ("ANALYTICS_URL", "[[analytics.url]]"),
+    ("ANALYTICS_SITE_ID", "[[analytics.site-id]]"),
+];
+
+// === impl Mapping ===
+
+impl Mapping {
+    /// The workload's own, the profile's, or the generic names. Of what is enforced, the workload's own mapping takes nothing
+    /// away: it comes besides.
+    pub(super) fn of(
+        target: &Target<'_>,
+        question: &Question<'_>,
+        offer: &Offer,
+        is_required: bool,
+        fitted: &mut Fitted,
+    ) -> Result<Self, Absence> {
+        let own = target.wishes.env.get(question.intent).map(|lines| {
+            let lines = lines.iter();
+            lines.map(|(name, template)| (name.clone(), Variable::Template(template.clone()))).collect()
+        });
+        let mut added: Variables = match own {
+            Some(variables) if !question.is_enforced => return Ok(Self { variables, ..Self::default() }),
+            own => own.unwrap_or_default(),
+        };
+        let is_firm = is_required || question.is_enforced;
+        let (variables, aliases) = match known(target, question.intent, offer, is_firm, fitted) {
+            Ok(known) => known,
+            Err(absence) if added.is_empty() => return Err(absence),
+            Err(_) => Default::default(),
+        };
+        added.retain(|(name, _)| variables.iter().all(|(other, _)| other != name));
+        Ok(Self { variables, aliases, added })
+    }
+}
+
+/// What the profile maps, or else the generic names.
+fn known(
+    target: &Target<'_>,
+    intent: &Intent,
+    offer: &Offer,
+    is_firm: bool,
+    fitted: &mut Fitted,
+) -> Result<(Variables, Aliases), Absence> {
+    let mapping = target.profile.and_then(|profile| profile.intents.get(intent));
+    match mapping.map(|mapping| &mapping.takes) {
+        Some(Takes::Mapped(mapping)) => {
+            check(target, intent, offer, mapping, is_firm)?;
+            if mapping.first_boot_only {
+                fitted.notes.push("first boot only".into());
+            }
+            let variables = mapping.variables.iter().map(|(name, v)| (name.clone(), v.clone()));
+            Ok((variables.collect(), mapping.aliases.clone()))
+        }
+        Some(Takes::Unsupported(how)) if !target.wishes.files => Err(Absence::Unsupported(how.clone())),
+        Some(Takes::Unsupported(_)) => Ok((Vec::new(), Aliases::new())),
+        None => {
+            if target.profile.is_some() {
+                fitted.notes.push("generic names".into());
+            }
+            Ok((generic(intent, offer), Aliases::new()))
+        }
+    }
+}
+
+/// Whether the app can use the offer at all.
+fn check(
+    target: &Target<'_>,
+    intent: &Intent,
+    offer: &Offer,
+    mapping: &Mapped,
+    is_firm: bool,
+) -> Result<(), Absence> {
+    if mapping.replaces_login && !is_firm {
+        return Err(Absence::ReplacesLogin(intent.clone()));
+    }
+    for (setting, values) in &mapping.only {
+        let value =
+            offer.settings.literal(setting).filter(|value| !values.iter().any(|other| other == value));
+        if let Some(value) = value {
+            return Err(Absence::UnsupportedMode {
+                app: target.app(),
+                setting: format!("{intent}.{setting}"),
+                value: value.to_owned(),
+            });
+        }
+    }
+    let is_missing = |name: &&String| offer.settings.get(name).is_none();
+    let missing: Vec<String> = mapping.needs.iter().filter(is_missing).cloned().collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Absence::Needs { app: target.app(), offer: offer.id.to_string(), settings: missing }),
+    }
+}
+
+fn generic(intent: &Intent, offer: &Offer) -> Variables {
+    let known: &[(&str, &str)] = match intent.known() {
+        Some(Known::Ldap) => &LDAP,
+        Some(Known::Mail) => &MAIL,
+        Some(Known::Analytics) => &ANALYTICS,
+        Some(Known::Storage) => &[],
+        None => return custom(intent, offer),
+    };
+    let parsed = known.iter().filter_map(|(name, text)| {
+        Some(((*name).to_owned(), Variable::Template(Template::parse(text, intent).ok()?)))
+    });
+    parsed.collect()
+}
+
+/// `CACHE_HOST` and so on: everything that is known of a custom offer.
+fn custom(intent: &Intent, offer: &Offer) -> Variables {
+    let upper = |text: &str| text.to_ascii_uppercase().replace('-', "_");
+    let settings = offer.settings.iter().filter(|(name, _)| *name != "type");
+    let named = settings.filter_map(|(setting, _)| {
+        let name = format!("{}_{}", upper(intent.as_str()), upper(setting));
+        // A variable can't begin with a digit, an intent can.
+        let name = if name::is_env_name(&name) { name } else { format!("_{name}") };
+        let template = Template::parse(&format!("[[{intent}.{setting}]]"), intent).ok()?;
+        Some((name, Variable::Template(template)))
+    });
+    named.collect()
+}
