@@ -43,6 +43,7 @@ themes![
     notes,
     objects,
     others,
+    policy_cases,
     programs,
     quiet,
     refresh,
