@@ -221,15 +221,16 @@ impl<'a> Versions<'a> {
             failure = target::check(catalog, &base, &terms.wishes).err();
             failure.iter().for_each(|_| terms.only_enforced());
         }
-        let is_on = options.is_on(catalog, request.namespace) && failure.is_none();
-        if !is_on && !terms.has_enforced() && self.forbidden(&terms).next().is_none() {
-            return failure.map_or_else(|| Ok(self.left_alone()), Err);
+        let is_on = options.is_on(catalog, request.namespace);
+        let is_heard = is_on && failure.is_none();
+        if !is_heard && !terms.has_enforced() && self.forbidden(&terms).next().is_none() {
+            return failure.filter(|_| is_on).map_or_else(|| Ok(self.left_alone()), Err);
         }
         let targets = Targets {
             asked: target::asked(catalog, request.namespace, &base, &terms),
             enforced: target::enforced(catalog, request.namespace, &base, &terms),
         };
-        let untouched = if is_on { BTreeSet::new() } else { self.untouched(&terms) };
+        let untouched = if is_heard { BTreeSet::new() } else { self.untouched(&terms) };
         let standing = |intent: &Intent| self.standing(&base, &|other| other == intent);
         let before = Before {
             own: self.own.as_ref(),
@@ -242,7 +243,7 @@ impl<'a> Versions<'a> {
         injection.plan.untouched = self.said(&untouched);
         let mut warnings = self.warnings(&terms.wishes, &injection.plan);
         warnings.extend(namespace_problems(&terms, request.namespace, catalog));
-        if let Some(failure) = &failure {
+        if let Some(failure) = failure.filter(|_| is_on) {
             warnings.insert(0, warning::line(&format!("only what is enforced is injected: {failure}")));
         }
         let refusals: Vec<String> = injection.plan.refusals().collect();

@@ -142,7 +142,11 @@ impl Question<'_> {
     pub(crate) fn told(&self, outcome: &Outcome) -> Option<String> {
         let used = match outcome {
             Outcome::Bound(offer) => Some(offer.id.to_string()),
-            _ => None,
+            Outcome::Declined | Outcome::Forbidden(_) => return None,
+            Outcome::Kept { .. }
+            | Outcome::Absent(_)
+            | Outcome::Incomplete { .. }
+            | Outcome::Withdrawn(_) => None,
         };
         let is_used = |preference: &&Preference| {
             let name = used.as_deref().unwrap_or_default();

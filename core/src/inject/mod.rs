@@ -25,7 +25,7 @@ use crate::{
         Absence, Asker, Choice, Decision, LeftOut, Outcome, Plan, Question, Ruling, Skipped, Term, Terms,
         Wishes, choose,
     },
-    discover::{AppAddress, Catalog, Offer},
+    discover::{AppAddress, Catalog, Labels, Offer},
     inject::{
         additions::Additions,
         env::Fitted,
@@ -85,6 +85,7 @@ pub(crate) struct Injection {
 pub(crate) fn plan(catalog: &Catalog, targets: &Targets<'_>, before: &Before<'_>) -> Injection {
     let mut injection = Injection::default();
     let terms = targets.asked.terms;
+    let facts = Facts { labels: targets.asked.workload.pod_labels(), digest: terms.digest() };
     injection.plan.describe(&targets.asked);
     for intent in before.untouched {
         injection.additions.merge((before.standing)(intent));
@@ -97,7 +98,7 @@ pub(crate) fn plan(catalog: &Catalog, targets: &Targets<'_>, before: &Before<'_>
     }
     for (intent, term) in asked {
         let target = if term.is_some_and(Term::is_enforced) { &targets.enforced } else { &targets.asked };
-        let (mut decision, fitted) = answer(catalog, target, before, intent, term);
+        let (mut decision, fitted) = facts.answer(catalog, target, before, intent, term);
         for (variable, other) in injection.additions.merge(fitted.additions) {
             let skipped = Skipped::new(variable, format!("set for {other}"));
             if !decision.skipped.contains(&skipped) {
@@ -114,49 +115,60 @@ pub(crate) fn plan(catalog: &Catalog, targets: &Targets<'_>, before: &Before<'_>
     injection
 }
 
-/// One wish, with all that is known of it; `term` is `None` where nothing is wished and something can't be taken back.
-fn answer(
-    catalog: &Catalog,
-    target: &Target<'_>,
-    before: &Before<'_>,
-    intent: &Intent,
-    term: Option<&Term>,
-) -> (Decision, Fitted) {
-    let labels = target.workload.pod_labels();
-    let digest = target.terms.digest();
-    // A record alone proves nothing: what it calls ours must stand there.
-    let in_use = before
-        .records()
-        .find_map(|record| record.in_use(intent, &digest))
-        .filter(|_| !(before.standing)(intent).is_empty());
-    let is_enforced = term.is_some_and(Term::is_enforced);
-    // What is enforced is never left out because it could not be delivered: a tenant could see to that.
-    let withdrawn = before.withdrawn(intent, &digest).filter(|_| !is_enforced);
-    let preferred = target.terms.preferences(intent);
-    let is_unasked = term.is_some_and(|term| matches!(term.asker, Asker::Policy(_)));
-    let question = Question {
-        intent,
-        namespace: target.namespace,
-        pod_labels: &labels,
-        named: target.wishes.uses.get(intent).map(String::as_str),
-        in_use: in_use.as_ref(),
-        can_keep: before.stored.is_some(),
-        withdrawn: withdrawn.as_ref(),
-        preferred: &preferred,
-        is_enforced,
-        skips_own: is_unasked && catalog.is_provider(target.namespace, intent),
-    };
-    let (mut decision, fitted) = decide_one(catalog, target, before, &question, term);
-    if let Some(term) = term {
-        decision.asker = term.asker.clone();
-        decision.enforced = term.enforced().cloned();
-        // Who offers it to others would else be refused before it can.
-        if let Some(enforced) = decision.enforced.as_mut().filter(|_| question.skips_own) {
-            enforced.denied_by = None;
+/// What all wishes of a workload are decided by.
+struct Facts {
+    /// The labels of its pods.
+    labels: Labels,
+    /// The digest of its terms.
+    digest: String,
+}
+
+// === impl Facts ===
+
+impl Facts {
+    /// One wish, with all that is known of it; `term` is `None` where nothing is wished and something can't be taken back.
+    fn answer(
+        &self,
+        catalog: &Catalog,
+        target: &Target<'_>,
+        before: &Before<'_>,
+        intent: &Intent,
+        term: Option<&Term>,
+    ) -> (Decision, Fitted) {
+        // A record alone proves nothing: what it calls ours must stand there.
+        let in_use = before
+            .records()
+            .find_map(|record| record.in_use(intent, &self.digest))
+            .filter(|_| !(before.standing)(intent).is_empty());
+        let is_enforced = term.is_some_and(Term::is_enforced);
+        // What is enforced is never left out because it could not be delivered: a tenant could see to that.
+        let withdrawn = before.withdrawn(intent, &self.digest).filter(|_| !is_enforced);
+        let preferred = target.terms.preferences(intent);
+        let is_unasked = term.is_some_and(|term| matches!(term.asker, Asker::Policy(_)));
+        let question = Question {
+            intent,
+            namespace: target.namespace,
+            pod_labels: &self.labels,
+            named: target.wishes.uses.get(intent).map(String::as_str),
+            in_use: in_use.as_ref(),
+            can_keep: before.stored.is_some(),
+            withdrawn: withdrawn.as_ref(),
+            preferred: &preferred,
+            is_enforced,
+            skips_own: is_unasked && catalog.is_provider(target.namespace, intent),
+        };
+        let (mut decision, fitted) = decide_one(catalog, target, before, &question, term);
+        if let Some(term) = term {
+            decision.asker = term.asker.clone();
+            decision.enforced = term.enforced().cloned();
+            // Who offers it to others would else be refused before it can.
+            if let Some(enforced) = decision.enforced.as_mut().filter(|_| question.skips_own) {
+                enforced.denied_by = None;
+            }
         }
+        decision.because.extend(question.told(&decision.outcome));
+        (decision, fitted)
     }
-    decision.because.extend(question.told(&decision.outcome));
-    (decision, fitted)
 }
 
 /// What becomes of one wish.
