@@ -33,6 +33,7 @@ themes![
     credentials,
     delivery,
     doctor,
+    escapes,
     explain,
     gitops,
     install,
