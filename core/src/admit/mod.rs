@@ -5,7 +5,7 @@ mod versions;
 
 use serde_json::Value;
 
-pub use self::again::{AFTER_ROLLOUT, Again, look_again, say, template_hash, try_again, withdraw};
+pub use self::again::{Again, is_later, later, look_again, say, template_hash, try_again, withdraw};
 use self::versions::Versions;
 use crate::{
     decide::Plan,
@@ -13,7 +13,7 @@ use crate::{
     discover::{Catalog, NamespaceLabel},
     inject::PatchOperation,
     keys, warning,
-    workload::{Kind, Malformed, Workload},
+    workload::{Kind, Kinds, Malformed, Workload, is_made_by_another},
 };
 
 /// Where injection is on.
@@ -31,6 +31,8 @@ pub enum Mode {
 pub struct Options {
     /// Where injection is on.
     pub mode: Mode,
+    /// Which kinds of workloads are injected.
+    pub kinds: Kinds,
     /// Namespaces that are never touched, besides `kube-system`.
     pub excluded_namespaces: Vec<String>,
     /// Whether somebody is there to make Secrets and claims.
@@ -153,6 +155,16 @@ impl Options {
             || self.excluded_namespaces.iter().any(|excluded| excluded == namespace)
     }
 
+    /// Why a workload is left alone wherever it is, and what to do about it; `None` where it is not, or is no workload.
+    pub fn why_left_alone(&self, object: &Value) -> Option<&'static str> {
+        let kind = Kind::of(object)?;
+        if !self.kinds.has(kind) {
+            return Some("this kind is not switched on (chart value `kinds`, option --kinds)");
+        }
+        is_made_by_another(kind, object)
+            .then_some("another object makes it: annotate the template of that one")
+    }
+
     /// Why injection is off in a namespace, and what to do about it.
     pub fn why_off(&self, catalog: &Catalog, namespace: &str) -> Option<&'static str> {
         if self.is_excluded(namespace) {
@@ -184,7 +196,7 @@ impl Options {
 /// assert_eq!(verdict.result, AdmissionResult::Ignored);
 /// ```
 pub fn admit(request: &Request<'_>, catalog: &Catalog, options: &Options) -> Verdict {
-    if Kind::of(request.object).is_none() {
+    if Kind::of(request.object).is_none() || options.why_left_alone(request.object).is_some() {
         return Verdict::default();
     }
     let is_on = options.is_on(catalog, request.namespace);

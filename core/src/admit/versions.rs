@@ -19,7 +19,7 @@ use crate::{
     intent::Intent,
     keys,
     warning::{self, did_you_mean},
-    workload::{Kind, Workload},
+    workload::{Kind, Workload, dotted},
 };
 
 /// Both versions of a workload, with their records.
@@ -83,15 +83,17 @@ impl<'a> Versions<'a> {
         }
     }
 
-    /// Whether an update changes nothing that we look at.
+    /// Whether an update changes nothing that we look at, or nothing that we could answer: the pods of a Job can't change.
     pub(super) fn is_same(&self) -> bool {
         let Some(old) = &self.old else { return false };
-        let template = |workload: &Workload<'a>| workload.object().pointer("/spec/template");
+        if self.new.kind.is_made_once() {
+            return true;
+        }
         let users = |workload: &Workload<'a>| -> BTreeMap<&'a str, &'a Value> {
             let own = workload.own_annotations().into_iter().flatten();
             own.filter(|(key, _)| is_users(key)).map(|(key, value)| (key.as_str(), value)).collect()
         };
-        template(&self.new) == template(old) && users(&self.new) == users(old)
+        self.new.template() == old.template() && users(&self.new) == users(old)
     }
 
     /// Our annotations and a StatefulSet's templates as the server holds them.
@@ -198,7 +200,8 @@ impl<'a> Versions<'a> {
         let record = self.sealed(&base, &wishes.digest(), &injection);
         if record.is_too_large() {
             let reason = "too much to inject: its record would not fit into an annotation".to_owned();
-            return Err(Failure { field: "spec.template.spec.containers".into(), reason });
+            let field = format!("{}.containers", dotted(&self.new.kind.pod_spec_pointer()));
+            return Err(Failure { field, reason });
         }
         let status = Some(injection.plan.status()).filter(|status| !status.is_empty());
         let patch = self.patch(&injection.additions, record, status);
