@@ -111,7 +111,7 @@ where
         return control_only(cluster.client, plan, inventory, shutdown, stop).await;
     };
     let (client, listener) = (cluster.client, Listener::default());
-    let (catalog, pulses) = (Shared::<Catalog>::default(), Pulses::of_all());
+    let (catalog, pulses) = (Shared::<Catalog>::default(), followed(&options, controller.is_some()));
     let options = Options { selection: Selection::Caller, ..options };
     let config = Config { pulses: pulses.clone(), options, ..config };
     let server = Server::bind(config, Arc::clone(&catalog)).await?;
@@ -146,7 +146,7 @@ async fn control_only<A: Future<Output = ()>>(
     shutdown: impl Future<Output = A>,
     stop: Arc<watch::Sender<bool>>,
 ) -> Result<(), Error> {
-    let (readiness, pulses) = (Readiness::default(), Pulses::of_all());
+    let (readiness, pulses) = (Readiness::default(), followed(&plan.options, plan.controller.is_some()));
     let scene = Scene {
         client,
         catalog: Shared::default(),
@@ -177,6 +177,11 @@ async fn control_only<A: Future<Output = ()>>(
     };
     election.end().await;
     result
+}
+
+/// What is followed: who only answers needs no more than what discovery reads.
+fn followed(options: &Options, is_controller: bool) -> Pulses {
+    if is_controller { Pulses::of(&options.kinds) } else { Pulses::of_discovery() }
 }
 
 /// The part that this process takes in the election, in a task of its own; none where it is no controller.

@@ -31,7 +31,7 @@ pub struct Facts {
     pub namespace: String,
     /// Name of the workload (logs only).
     pub name: String,
-    /// `Deployment`, `StatefulSet` or `other`.
+    /// A [kind](Kind), as Kubernetes writes it, or `other`.
     pub kind: &'static str,
     /// `CREATE`, `UPDATE` or `other`.
     pub operation: &'static str,
@@ -127,13 +127,10 @@ fn read(body: &[u8]) -> Result<Received, NotAReview> {
 impl Received {
     /// The kind that we inject, where the request is about one itself and not about a subresource of it.
     fn kind(&self) -> Option<Kind> {
-        let is_apps = text(&self.kind, "group") == "apps" && text(&self.kind, "version") == "v1";
         let is_whole = self.sub_resource.as_deref().is_none_or(str::is_empty);
-        match text(&self.kind, "kind") {
-            "Deployment" if is_apps && is_whole => Some(Kind::Deployment),
-            "StatefulSet" if is_apps && is_whole => Some(Kind::StatefulSet),
-            _ => None,
-        }
+        let [group, version, name] = ["group", "version", "kind"].map(|field| text(&self.kind, field));
+        let is_this = |kind: &Kind| kind.group() == group && version == "v1" && kind.name() == name;
+        Kind::ALL.into_iter().find(is_this).filter(|_| is_whole)
     }
 
     fn verdict(&self, catalog: &Catalog, options: &Options) -> Verdict {
@@ -142,7 +139,9 @@ impl Received {
             "UPDATE" => Some(&self.old_object),
             _ => return Verdict::default(),
         };
-        let Some(kind) = self.kind() else { return Verdict::default() };
+        let Some(kind) = self.kind().filter(|kind| options.kinds.has(*kind)) else {
+            return Verdict::default();
+        };
         if Kind::of(&self.object) != Some(kind) {
             let failure =
                 Failure { field: "request.object".into(), reason: format!("not a {}", kind.name()) };

@@ -1,22 +1,16 @@
 //! A workload as raw JSON: a borrowed view of what decisions look at. Nothing is ever written back through it.
+mod kind;
+
 use serde_json::{Map, Value};
 
+pub use self::kind::{Kind, Kinds, NotAKind};
 use crate::{
     decide::is_users,
     discover::{Labels, string_map},
     name::is_dns_subdomain,
 };
 
-/// The kinds that are injected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// `apps/v1` Deployment
-    Deployment,
-    /// `apps/v1` StatefulSet
-    StatefulSet,
-}
-
-/// A Deployment or StatefulSet.
+/// A workload of any kind that can be injected.
 #[derive(Debug, Clone)]
 pub struct Workload<'a> {
     /// Which of them.
@@ -28,7 +22,7 @@ pub struct Workload<'a> {
     object: &'a Value,
 }
 
-/// One container of the pod template.
+/// One container of its pods.
 #[derive(Debug, Clone)]
 pub struct Container<'a> {
     /// Which list it stands in.
@@ -61,29 +55,7 @@ const MAX_CONTAINERS: usize = 500;
 pub const CONTAINERS: &str = "containers";
 /// The list of init containers.
 pub const INIT_CONTAINERS: &str = "initContainers";
-const POD_SPEC: &str = "/spec/template/spec";
-
-// === impl Kind ===
-
-impl Kind {
-    /// The kind of an object, where it is one that we inject.
-    pub fn of(object: &Value) -> Option<Self> {
-        let text = |field: &str| object.get(field).and_then(Value::as_str);
-        match (text("apiVersion"), text("kind")) {
-            (Some("apps/v1"), Some("Deployment")) => Some(Self::Deployment),
-            (Some("apps/v1"), Some("StatefulSet")) => Some(Self::StatefulSet),
-            _ => None,
-        }
-    }
-
-    /// As Kubernetes writes it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Deployment => "Deployment",
-            Self::StatefulSet => "StatefulSet",
-        }
-    }
-}
+const CLAIM_TEMPLATES: &str = "/spec/volumeClaimTemplates";
 
 // === impl Malformed ===
 
@@ -109,20 +81,25 @@ impl<'a> Workload<'a> {
         for field in ["metadata", "spec"] {
             object_at(object, &format!("/{field}"))?;
         }
-        if object_at(object, POD_SPEC)?.is_none() {
-            return Err(Malformed::new("spec.template.spec", "missing"));
+        let (template, pod_spec) = (kind.template_pointer(), kind.pod_spec_pointer());
+        if object_at(object, &pod_spec)?.is_none() {
+            return Err(Malformed::new(dotted(&pod_spec), "missing"));
         }
-        for field in
-            ["/metadata/annotations", "/spec/template/metadata", "/spec/template/metadata/annotations"]
-        {
+        for field in [
+            "/metadata/annotations",
+            &format!("{template}/metadata"),
+            &format!("{template}/metadata/annotations"),
+        ] {
             object_at(object, field)?;
         }
-        list_at(object, &format!("{POD_SPEC}/volumes"))?;
-        list_at(object, "/spec/volumeClaimTemplates")?;
-        object_at(object, &format!("{POD_SPEC}/securityContext"))?;
+        list_at(object, &format!("{pod_spec}/volumes"))?;
+        if kind == Kind::StatefulSet {
+            list_at(object, CLAIM_TEMPLATES)?;
+        }
+        object_at(object, &format!("{pod_spec}/securityContext"))?;
         let mut containers = Vec::new();
         for list in [CONTAINERS, INIT_CONTAINERS] {
-            read_containers(object, list, &mut containers)?;
+            read_containers(object, &pod_spec, list, &mut containers)?;
         }
         Ok(Some(Self { kind, name, containers, object }))
     }
@@ -137,9 +114,19 @@ impl<'a> Workload<'a> {
         self.object.pointer("/metadata/annotations")?.as_object()
     }
 
-    /// `metadata.annotations` of the pod template.
+    /// `metadata.annotations` of the pod template; a Pod's own.
     pub fn template_annotations(&self) -> Option<&'a Map<String, Value>> {
-        self.object.pointer("/spec/template/metadata/annotations")?.as_object()
+        self.object.pointer(&self.kind.pod_annotations_pointer())?.as_object()
+    }
+
+    /// The pod template; a Pod is its own.
+    pub fn template(&self) -> Option<&'a Value> {
+        self.object.pointer(self.kind.template_pointer())
+    }
+
+    /// The spec of its pods.
+    pub fn pod_spec(&self) -> Option<&'a Value> {
+        self.template()?.get("spec")
     }
 
     /// An annotation of the workload's own metadata.
@@ -167,33 +154,61 @@ impl<'a> Workload<'a> {
 
     /// The labels of its pods.
     pub fn pod_labels(&self) -> Labels {
-        string_map(self.object.pointer("/spec/template/metadata/labels"))
+        string_map(self.template().and_then(|template| template.pointer("/metadata/labels")))
     }
 
     /// The pod's volumes.
     pub fn volumes(&self) -> &'a [Value] {
-        slice(self.object, &format!("{POD_SPEC}/volumes"))
+        slice(self.pod_spec().unwrap_or(&Value::Null), "/volumes")
     }
 
     /// The volume claim templates of a StatefulSet.
     pub fn claim_templates(&self) -> &'a [Value] {
-        slice(self.object, "/spec/volumeClaimTemplates")
+        match self.kind {
+            Kind::StatefulSet => slice(self.object, CLAIM_TEMPLATES),
+            _ => &[],
+        }
     }
 
     /// `securityContext` of the pod.
     pub fn security_context(&self) -> Option<&'a Map<String, Value>> {
-        self.object.pointer("/spec/template/spec/securityContext")?.as_object()
+        self.pod_spec()?.get("securityContext")?.as_object()
     }
 
-    /// How many replicas are asked for; 1 where nothing is said.
+    /// How many pods are asked for at once, where that is for the workload to say; 1 where nothing is said.
     pub fn replicas(&self) -> u64 {
-        self.object.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1)
+        let count = match self.kind.job_spec(self.object) {
+            Some(job) => job.get("parallelism"),
+            None => self.object.pointer("/spec/replicas"),
+        };
+        count.and_then(Value::as_u64).unwrap_or(1)
     }
 
-    /// Whether pods of two generations can run at once.
+    /// Whether pods of two generations can run at once, other than those of a StatefulSet, which have a volume each.
     pub fn generations_overlap(&self) -> bool {
-        let strategy = self.object.pointer("/spec/strategy/type").and_then(Value::as_str);
-        self.kind == Kind::Deployment && (self.replicas() > 1 || strategy != Some("Recreate"))
+        let text = |pointer: &str| self.object.pointer(pointer).and_then(Value::as_str);
+        match self.kind {
+            Kind::Deployment => self.replicas() > 1 || text("/spec/strategy/type") != Some("Recreate"),
+            // One a node, and all at once.
+            Kind::DaemonSet => true,
+            Kind::Job => self.retries_overlap(),
+            // `Replace` begins the next run while the pods of the last one still end.
+            Kind::CronJob => text("/spec/concurrencyPolicy") != Some("Forbid") || self.retries_overlap(),
+            Kind::StatefulSet | Kind::Pod => false,
+        }
+    }
+
+    /// Whether two pods of one Job can run at once. The API server's default, `podReplacementPolicy: TerminatingOrFailed`, makes
+    /// a new pod as soon as the old one is told to end, which may go on writing for as long as its grace period lasts; with a
+    /// `podFailurePolicy`, the default is `Failed`.
+    fn retries_overlap(&self) -> bool {
+        let job = self.kind.job_spec(self.object);
+        let field = |name: &str| job.and_then(|job| job.get(name)).filter(|value| !value.is_null());
+        let waits = match field("podReplacementPolicy") {
+            Some(policy) => policy == "Failed",
+            None => field("podFailurePolicy").is_some(),
+        };
+        self.replicas() > 1 || !waits
     }
 
     /// The container of that name.
@@ -218,12 +233,13 @@ impl<'a> Container<'a> {
 
 fn read_containers<'a>(
     object: &'a Value,
+    pod_spec: &str,
     list: &'static str,
     containers: &mut Vec<Container<'a>>,
 ) -> Result<(), Malformed> {
-    let pointer = format!("{POD_SPEC}/{list}");
+    let pointer = format!("{pod_spec}/{list}");
     for (index, container) in list_at(object, &pointer)?.iter().enumerate() {
-        let field = |name: &str| format!("spec.template.spec.{list}[{index}]{name}");
+        let field = |name: &str| format!("{}.{list}[{index}]{name}", dotted(pod_spec));
         if !container.is_object() {
             return Err(Malformed::new(field(""), "not an object"));
         }
@@ -250,6 +266,14 @@ fn read_containers<'a>(
     Ok(())
 }
 
+/// Whether another object makes such a workload, and will make the next one as this one is: what a Job of a CronJob or a Pod
+/// of anything is to have stands in the template of its maker.
+pub fn is_made_by_another(kind: Kind, object: &Value) -> bool {
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let is_controller = |owner: &Value| owner.get("controller") == Some(&Value::Bool(true));
+    kind.is_made_once() && owners.into_iter().flatten().any(is_controller)
+}
+
 /// A string field; empty where there is none.
 pub(crate) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object.get(field).and_then(Value::as_str).unwrap_or_default()
@@ -259,7 +283,8 @@ fn slice<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
     object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn dotted(pointer: &str) -> String {
+/// A JSON pointer as people write a field.
+pub(crate) fn dotted(pointer: &str) -> String {
     pointer.trim_start_matches('/').replace('/', ".")
 }
 

@@ -42,7 +42,7 @@ pub fn run(_: &DemoArgs) -> Result<String, Failure> {
     let catalog = offline::from_manifests(&cluster, &Folders::default())?;
     let table = catalog::table(&catalog);
     let verdict = admit(&Request { namespace: NAMESPACE, object, old: None }, &catalog, &Options::default());
-    let explained = explain::explained(object, NAMESPACE, &catalog, &verdict)?;
+    let explained = explain::explained(object, NAMESPACE, (&catalog, &Options::default()), &verdict)?;
     let (address, response) = through_the_webhook(catalog, object)?;
     let after = inject::patched(object, &patch(&response)?)?;
     let diff = output::diff(&inject::name(object), object, &after)?;

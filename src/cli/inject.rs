@@ -156,6 +156,8 @@ pub fn judge(
             let is_ours = Workload::read(&manifest.object).ok().flatten().is_some_and(|w| is_annotated(&w));
             if let (true, Some(why)) = (is_ours, options.why_off(catalog, namespace)) {
                 style::warn(&format!("{}: injection is off in namespace {namespace}: {why}", manifest.place));
+            } else if let (true, Some(why)) = (is_ours, options.why_left_alone(&manifest.object)) {
+                style::warn(&format!("{}: not injected: {why}", manifest.place));
             }
             for warning in &verdict.warnings {
                 style::warn(&format!("{}: {}", manifest.place, warning.trim_start_matches("opportune: ")));

@@ -20,6 +20,7 @@ use opportune_core::{
     admit::{Mode, Options},
     discover::{Catalog, NamespaceLabel},
     name::is_dns_label,
+    workload::{Kind, Kinds},
 };
 
 use crate::{
@@ -108,7 +109,7 @@ struct InjectionArgs {
     scope: ScopeArgs,
 }
 
-/// Where injection is on.
+/// Where injection is on, and for what.
 #[derive(Debug, Args)]
 struct ScopeArgs {
     /// Where injection is on: only in namespaces labelled opportune.libre.sh/inject=enabled, or in all that are not
@@ -119,6 +120,10 @@ struct ScopeArgs {
     /// Namespaces that are never touched, besides kube-system.
     #[arg(long, value_name = "NAMESPACE", num_args = 1.., value_delimiter = ',', env = "OPPORTUNE_EXCLUDE_NAMESPACES")]
     exclude_namespaces: Vec<String>,
+    /// Which kinds of workloads are injected: deployments, statefulsets, daemonsets, jobs, cronjobs, pods (those that nothing
+    /// else makes). [default: as the live cluster's webhook configuration says, else deployments,statefulsets]
+    #[arg(long, value_name = "KIND", num_args = 1.., value_delimiter = ',', env = "OPPORTUNE_KINDS")]
+    kinds: Vec<Kind>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -190,7 +195,15 @@ impl ScopeArgs {
             Some(ModeArg::OptIn) | None => Mode::OptIn,
             Some(ModeArg::ClusterWide) => Mode::ClusterWide,
         };
-        Options { mode, excluded_namespaces: self.exclude_namespaces.clone(), ..Options::default() }
+        let excluded_namespaces = self.exclude_namespaces.clone();
+        Options { mode, kinds: self.kinds(), excluded_namespaces, ..Options::default() }
+    }
+
+    fn kinds(&self) -> Kinds {
+        match self.kinds.is_empty() {
+            true => Kinds::default(),
+            false => self.kinds.iter().copied().collect(),
+        }
     }
 
     /// What the live cluster's webhook configuration says, but for what was typed; and what came of reading it.
@@ -199,6 +212,9 @@ impl ScopeArgs {
         let reach = Reach::read(&cluster.client).await;
         if let Look::Found(reach) = &reach {
             options.mode = if self.mode.is_some() { options.mode } else { reach.mode };
+            if self.kinds.is_empty() {
+                options.kinds = reach.kinds.clone();
+            }
             options.excluded_namespaces.extend(reach.excluded_namespaces.iter().cloned());
         }
         (options, reach)

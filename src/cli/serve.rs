@@ -187,6 +187,7 @@ impl ServeArgs {
         let registration = self.register.clone().map(|url| Registration {
             url,
             mode: config.options.mode,
+            kinds: config.options.kinds.clone(),
             excluded_namespaces: config.options.excluded_namespaces.clone(),
             protect_storage: !self.no_protect_storage,
         });

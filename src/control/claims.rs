@@ -1,4 +1,4 @@
-//! Claims for the data paths of Deployments: made once, and never resized or deleted.
+//! Claims for the data paths of workloads other than StatefulSets: made once, and never resized or deleted.
 use super::{
     content::owner,
     controller::Controller,

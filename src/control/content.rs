@@ -198,7 +198,7 @@ pub(super) fn owners(users: &[User]) -> Value {
 
 /// A workload as an owner.
 pub(super) fn owner(id: &WorkloadId, uid: &str) -> Value {
-    json!({"apiVersion": "apps/v1", "kind": id.kind.name(), "name": id.name, "uid": uid})
+    json!({"apiVersion": id.kind.api_version(), "kind": id.kind.name(), "name": id.name, "uid": uid})
 }
 
 /// Puts `new` over `stored`: the maps of its metadata are united, all else is replaced.

@@ -19,8 +19,10 @@ use opportune_core::{
     admit::{Again, CatalogState, DeliveryState, Options, Selection, look_again},
     discover::{Catalog, OfferId},
     intent::Intent,
+    workload::Kind,
 };
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -83,6 +85,14 @@ impl Controller {
         let stored = self.workloads.get(id)?;
         let again = look_again(&stored.object, &id.namespace, &self.catalog.load(), &self.options())?;
         Some((stored, again))
+    }
+
+    /// The copies that changed since the pods of a workload were made. The next run of a CronJob reads them anew.
+    pub(super) fn stale(&self, id: &WorkloadId) -> BTreeMap<String, String> {
+        match id.kind {
+            Kind::CronJob => BTreeMap::new(),
+            _ => self.uses().stale(id),
+        }
     }
 
     /// Wants something to be done.

@@ -128,7 +128,7 @@ impl About {
     /// A workload.
     pub(super) fn workload(id: &WorkloadId, uid: &str) -> Self {
         Self {
-            api_version: "apps/v1",
+            api_version: id.kind.api_version(),
             kind: id.kind.name(),
             namespace: id.namespace.clone(),
             name: id.name.clone(),

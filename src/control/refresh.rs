@@ -14,7 +14,7 @@ use crate::{
     watch::{Stored, WorkloadId},
 };
 use opportune_core::{
-    admit::{AFTER_ROLLOUT, Again, say, try_again, withdraw},
+    admit::{Again, is_later, later, say, try_again, withdraw},
     decide::Refresh,
     inject::PatchOperation,
     intent::Intent,
@@ -33,10 +33,7 @@ const NEWS: Duration = Duration::from_secs(300);
 
 /// The address of a workload's kind.
 pub(super) fn kind(kind: workload::Kind) -> Kind {
-    match kind {
-        workload::Kind::Deployment => Kind::of("apps", "v1", "deployments"),
-        workload::Kind::StatefulSet => Kind::of("apps", "v1", "statefulsets"),
-    }
+    Kind::of(kind.group(), "v1", kind.plural())
 }
 
 /// Looks at one workload.
@@ -117,6 +114,13 @@ impl One<'_> {
             // Another volume of the workload stands, and may hold data.
             reasons.remove(&storage);
         }
+        if self.id.kind.is_made_once() {
+            for (intent, reason) in &reasons {
+                let note = format!("{intent}: {reason}; {}: its pods wait", self.cannot_change());
+                self.say(Reason::Refused, note, "made once");
+            }
+            return Ok(None);
+        }
         if reasons.is_empty() {
             return Ok(None);
         }
@@ -160,7 +164,7 @@ impl One<'_> {
         let mut notes: BTreeMap<&str, (Reason, Vec<String>)> = BTreeMap::new();
         for part in facts.status.as_deref().unwrap_or_default().split("; ") {
             let Some((intent, text)) = part.split_once('=') else { continue };
-            if text.contains(AFTER_ROLLOUT) {
+            if is_later(text) {
                 continue;
             }
             let (word, reason) = match text.split(':').next().unwrap_or_default() {
@@ -184,7 +188,7 @@ impl One<'_> {
     /// Says what came or changed since the pods were made, or has them made anew.
     fn tell_late(&self) {
         self.tell_of_replicas();
-        let stale = self.controller.uses().stale(self.id);
+        let stale = self.controller.stale(self.id);
         let Some(cause) = cause(self.again.cause.as_deref(), &stale) else {
             self.controller.rollouts().forget(self.id);
             return;
@@ -211,13 +215,29 @@ impl One<'_> {
         if news.is_empty() {
             news.push("what was added to it was changed while Opportune was away".to_owned());
         }
-        let how = format!(
-            "its pods use that when they are made anew: kubectl rollout restart -n {} {}/{}",
-            self.id.namespace,
-            self.id.kind.name().to_ascii_lowercase(),
-            self.id.name
-        );
+        let how = self.how();
         self.say(Reason::Changed, format!("{}; {how}", news.join("; ")), &cause);
+    }
+
+    /// How its pods get what came late.
+    fn how(&self) -> String {
+        let kind = self.id.kind;
+        match kind {
+            workload::Kind::Deployment | workload::Kind::StatefulSet | workload::Kind::DaemonSet => format!(
+                "its pods use that when they are made anew: kubectl rollout restart -n {} {}/{}",
+                self.id.namespace,
+                kind.name().to_ascii_lowercase(),
+                self.id.name
+            ),
+            workload::Kind::CronJob => format!("its runs use that {}", later(kind)),
+            workload::Kind::Job | workload::Kind::Pod => {
+                format!("{}: that is used {}", self.cannot_change(), later(kind))
+            }
+        }
+    }
+
+    fn cannot_change(&self) -> String {
+        format!("a {} can't change once it is there", self.id.kind.name())
     }
 
     /// Says where more pods are asked for than can use a volume at once.
@@ -237,7 +257,10 @@ impl One<'_> {
 
     fn may_roll_out(&self) -> bool {
         let is_paused = self.stored.object.pointer("/spec/paused").is_some_and(|paused| *paused == true);
-        self.controller.may_roll_out && !self.stored.facts.is_controlled && !is_paused
+        self.controller.may_roll_out
+            && !self.id.kind.is_made_once()
+            && !self.stored.facts.is_controlled
+            && !is_paused
     }
 
     fn say(&self, reason: Reason, note: String, cause: &str) {

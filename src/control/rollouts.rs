@@ -11,7 +11,7 @@ use crate::{
     watch::{Stored, WorkloadId},
 };
 use json_patch::{AddOperation, PatchOperation, jsonptr::PointerBuf};
-use opportune_core::{admit::template_hash, decide::Refresh, keys};
+use opportune_core::{admit::template_hash, decide::Refresh, keys, workload};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -156,14 +156,14 @@ enum Begun {
 
 async fn begin(controller: &Controller, id: &WorkloadId, wanted: &str) -> Result<Begun, Refusal> {
     let Some((stored, again)) = controller.again(id) else { return Ok(Begun::Done) };
-    let stale = controller.uses().stale(id);
+    let stale = controller.stale(id);
     let is_wanted = cause(again.cause.as_deref(), &stale).as_deref() == Some(wanted)
         && stored.facts.refreshed.as_deref() != Some(wanted)
         && again.refresh == Refresh::Rollout;
     if !is_wanted {
         return Ok(Begun::Done);
     }
-    let operations = marked(&stored, wanted);
+    let operations = marked(id.kind, &stored, wanted);
     let what = (id.namespace.as_str(), id.name.as_str(), stored.facts.version.as_str());
     if stale.is_empty() {
         let answer = controller.objects.change(kind(id.kind), what, &operations, Run::Dry).await?;
@@ -182,11 +182,11 @@ async fn begin(controller: &Controller, id: &WorkloadId, wanted: &str) -> Result
 }
 
 /// The operations that write the cause onto the pod template.
-fn marked(stored: &Stored, cause: &str) -> Vec<PatchOperation> {
-    let mut tokens = vec!["spec", "template"];
+fn marked(kind: workload::Kind, stored: &Stored, cause: &str) -> Vec<PatchOperation> {
+    let mut tokens = kind.template().to_vec();
     let mut value = json!(cause);
     let full = ["metadata", "annotations", keys::REFRESHED];
-    let mut at = stored.object.pointer("/spec/template");
+    let mut at = stored.object.pointer(kind.template_pointer());
     let mut depth = 0;
     for token in full {
         tokens.push(token);
@@ -206,6 +206,7 @@ fn marked(stored: &Stored, cause: &str) -> Vec<PatchOperation> {
 mod tests {
     use super::*;
     use opportune_core::workload::Kind;
+    use rstest::rstest;
 
     fn id(namespace: &str, name: &str) -> WorkloadId {
         WorkloadId { namespace: namespace.into(), kind: Kind::Deployment, name: name.into() }
@@ -274,17 +275,16 @@ mod tests {
         assert_eq!(rollouts.next(&none, Instant::now()).unwrap().1, "y");
     }
 
-    #[test]
-    fn the_cause_is_written_wherever_annotations_are_or_are_not() {
+    #[rstest]
+    fn the_cause_is_written_wherever_annotations_are_or_are_not(
+        #[values(Kind::Deployment, Kind::DaemonSet, Kind::CronJob)] kind: Kind,
+    ) {
         for (template, path) in [
-            (json!({}), "/spec/template/metadata"),
-            (json!({"metadata": {}}), "/spec/template/metadata/annotations"),
-            (
-                json!({"metadata": {"annotations": {}}}),
-                "/spec/template/metadata/annotations/opportune.libre.sh~1refreshed",
-            ),
+            (json!({}), "/metadata"),
+            (json!({"metadata": {}}), "/metadata/annotations"),
+            (json!({"metadata": {"annotations": {}}}), "/metadata/annotations/opportune.libre.sh~1refreshed"),
         ] {
-            let object = json!({"spec": {"template": template}});
+            let object = kind.template().iter().rev().fold(template, |inner, token| json!({*token: inner}));
             let facts = crate::watch::Facts {
                 uid: String::new(),
                 version: String::new(),
@@ -294,11 +294,11 @@ mod tests {
                 status: None,
                 told: None,
             };
-            let operations = marked(&Stored { object: object.clone(), facts }, "c");
-            assert_eq!(operations[0].path().to_string(), path);
+            let operations = marked(kind, &Stored { object: object.clone(), facts }, "c");
+            assert_eq!(operations[0].path().to_string(), format!("{}{path}", kind.template_pointer()));
             let mut after = object;
             json_patch::patch(&mut after, &operations).unwrap();
-            assert_eq!(after["spec"]["template"]["metadata"]["annotations"][keys::REFRESHED], "c");
+            assert_eq!(after.pointer(&kind.pod_annotations_pointer()).unwrap()[keys::REFRESHED], "c");
         }
     }
 }

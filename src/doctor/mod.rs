@@ -164,7 +164,7 @@ pub async fn examine(subject: &Subject<'_>, tell: &dyn Fn(&str)) -> Result<Vec<F
     tell("a trial through the API server (dry run)");
     findings.extend(probe::look(subject, &options).await);
     tell("rights of our ServiceAccounts");
-    findings.extend(rights::look(client, namespace, configuration, &providers).await);
+    findings.extend(rights::look(client, namespace, configuration, &options.kinds, &providers).await);
     Ok(findings)
 }
 
@@ -198,6 +198,7 @@ async fn use_of_it(
 fn options(reach: Option<&Reach>, namespace: &str) -> Options {
     let mut options = Options { mode: reach.map_or(Mode::OptIn, |reach| reach.mode), ..Options::default() };
     options.excluded_namespaces.push(namespace.to_owned());
+    options.kinds = reach.map(|reach| reach.kinds.clone()).unwrap_or_default();
     options.excluded_namespaces.extend(reach.into_iter().flat_map(|r| r.excluded_namespaces.iter().cloned()));
     options
 }

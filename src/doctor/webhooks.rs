@@ -1,6 +1,6 @@
 //! The webhook configuration: whether it is ours, and whether what it points at is there.
 use kube::Client;
-use opportune_core::{admit::Mode, keys};
+use opportune_core::{admit::Mode, keys, workload::Kinds};
 use serde_json::Value;
 
 use super::{Finding, counted, list, text};
@@ -34,7 +34,9 @@ pub(super) fn judge(configuration: &Look<Value>, namespace: &str) -> Vec<Finding
     let ours = service_account(namespace);
     // Another name is a finding of its own, below.
     let named = controller(configuration).unwrap_or_else(|| ours.clone());
-    let (protected, bare) = (expected(true, &named), expected(false, &named));
+    // Which kinds are on is the operator's choice, and stands nowhere else.
+    let kinds = Reach::of(configuration).map(|reach| reach.kinds).unwrap_or_default();
+    let (protected, bare) = (expected(true, &kinds, &named), expected(false, &kinds, &named));
     let is_bare =
         differences(configuration, &bare).is_empty() && !differences(configuration, &protected).is_empty();
     let mut findings = match is_bare {
@@ -62,10 +64,10 @@ fn service_account(namespace: &str) -> String {
 }
 
 /// The webhooks that come with the program.
-fn expected(protect_storage: bool, controller: &str) -> Vec<Value> {
-    let url = "https://localhost".to_owned();
+fn expected(protect_storage: bool, kinds: &Kinds, controller: &str) -> Vec<Value> {
+    let (url, kinds) = ("https://localhost".to_owned(), kinds.clone());
     let registration =
-        Registration { url, mode: Mode::OptIn, excluded_namespaces: Vec::new(), protect_storage };
+        Registration { url, mode: Mode::OptIn, kinds, excluded_namespaces: Vec::new(), protect_storage };
     // A test keeps this from failing.
     registration.webhooks(None, controller).unwrap_or_default()
 }
@@ -230,9 +232,14 @@ mod tests {
     use serde_json::json;
 
     fn registered(protect_storage: bool) -> Value {
+        registered_for(Kinds::default(), protect_storage)
+    }
+
+    fn registered_for(kinds: Kinds, protect_storage: bool) -> Value {
         let excluded_namespaces = vec!["ours".to_owned()];
         let url = "https://192.0.2.7".to_owned();
-        let registration = Registration { url, mode: Mode::OptIn, excluded_namespaces, protect_storage };
+        let registration =
+            Registration { url, mode: Mode::OptIn, kinds, excluded_namespaces, protect_storage };
         let mut webhooks = registration.webhooks(None, "o'brien").unwrap();
         for webhook in &mut webhooks {
             webhook["objectSelector"] = json!({});
@@ -275,6 +282,17 @@ mod tests {
         *configuration.pointer_mut(pointer).unwrap() = value;
         let marks = marks(configuration);
         assert!(marks.iter().any(|(m, what)| *m == mark && what.contains(says)), "{marks:?}");
+    }
+
+    #[test]
+    fn whatever_kinds_are_on_a_webhook_that_lacks_is_missed() {
+        let mut configuration = registered_for(Kinds::all(), true);
+        let of_all = marks(configuration.clone());
+        assert!(of_all.iter().all(|(mark, _)| *mark == Mark::Ok), "{of_all:?}");
+        configuration["webhooks"].as_array_mut().unwrap().pop();
+        let marks = marks(configuration);
+        let says = "requires.runs.opportune.libre.sh is missing";
+        assert!(marks.iter().any(|(mark, what)| *mark == Mark::Fail && what.contains(says)), "{marks:?}");
     }
 
     #[test]

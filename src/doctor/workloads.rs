@@ -3,7 +3,7 @@ use kube::Client;
 use opportune_core::{
     admit::{Mode, Options},
     discover::{Catalog, NamespaceLabel},
-    keys,
+    keys, workload,
 };
 use serde_json::Value;
 
@@ -12,16 +12,15 @@ use crate::cluster::look::{Kind, Look};
 
 const CHECK: &str = "workloads";
 pub(super) const NAMESPACES: Kind = Kind::of("", "v1", "namespaces");
-const KINDS: [Kind; 2] = [Kind::of("apps", "v1", "deployments"), Kind::of("apps", "v1", "statefulsets")];
 
 /// Counts namespaces that are labelled, and workloads with wishes or a record.
 pub(super) async fn look(client: &Client, catalog: &Catalog, options: &Options) -> Vec<Finding> {
     let mut findings = vec![judge_namespaces(&NAMESPACES.list(client, None, "").await, options)];
     let mut ours: Vec<(String, String)> = Vec::new();
-    for kind in KINDS {
-        match kind.list(client, None, "").await {
+    for kind in options.kinds.iter() {
+        match Kind::of(kind.group(), "v1", kind.plural()).list(client, None, "").await {
             Look::Found(objects) => {
-                ours.extend(objects.iter().filter(|object| is_ours(object)).map(|object| {
+                ours.extend(objects.iter().filter(|object| is_ours(kind, object)).map(|object| {
                     (
                         text(object, "/metadata/namespace").to_owned(),
                         text(object, "/metadata/name").to_owned(),
@@ -63,9 +62,12 @@ fn judge_namespaces(look: &Look<Vec<Value>>, options: &Options) -> Finding {
 }
 
 /// Whether it has wishes, or holds what we added.
-fn is_ours(object: &Value) -> bool {
+fn is_ours(kind: workload::Kind, object: &Value) -> bool {
+    if workload::is_made_by_another(kind, object) {
+        return false;
+    }
     let own = object.pointer("/metadata/annotations");
-    let template = object.pointer("/spec/template/metadata/annotations");
+    let template = object.pointer(&kind.pod_annotations_pointer());
     let has = |key: &str| [own, template].iter().flatten().any(|map| map.get(key).is_some());
     has(keys::WANTS) || has(keys::REQUIRES) || own.is_some_and(|map| map.get(keys::INJECTED).is_some())
 }
@@ -146,8 +148,14 @@ mod tests {
 
     #[test]
     fn a_wish_on_either_metadata_counts() {
-        assert!(is_ours(&json!({"spec": {"template": {"metadata": {"annotations": {keys::WANTS: "x"}}}}})));
-        assert!(is_ours(&json!({"metadata": {"annotations": {keys::INJECTED: "{}"}}})));
-        assert!(!is_ours(&json!({"metadata": {"annotations": {keys::STATUS: "x"}}})));
+        let is_deployment = |object: Value| is_ours(workload::Kind::Deployment, &object);
+        assert!(is_deployment(
+            json!({"spec": {"template": {"metadata": {"annotations": {keys::WANTS: "x"}}}}})
+        ));
+        assert!(is_deployment(json!({"metadata": {"annotations": {keys::INJECTED: "{}"}}})));
+        assert!(!is_deployment(json!({"metadata": {"annotations": {keys::STATUS: "x"}}})));
+        let pod = |owners: Value| json!({"metadata": {"annotations": {keys::WANTS: "x"}, "ownerReferences": owners}});
+        assert!(is_ours(workload::Kind::Pod, &pod(json!([{"kind": "Node"}]))));
+        assert!(!is_ours(workload::Kind::Pod, &pod(json!([{"kind": "ReplicaSet", "controller": true}]))));
     }
 }

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-const KINDS: &[&str] = &["Deployment", "StatefulSet", OTHER];
+const KINDS: &[&str] = &["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod", OTHER];
 const OPERATIONS: &[&str] = &["CREATE", "UPDATE", OTHER];
 const OUTCOMES: &[&str] =
     &["patched", "unchanged", "denied", "failed_open", "ignored", NOT_A_REVIEW, PANICKED, OTHER];

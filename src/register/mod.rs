@@ -14,7 +14,7 @@ use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
 };
-use opportune_core::{admit::Mode, keys};
+use opportune_core::{admit::Mode, keys, workload::Kinds};
 use serde_json::{Value, json};
 
 /// The webhooks in everything that does not depend on the cluster; shared with the chart.
@@ -33,6 +33,8 @@ pub struct Registration {
     pub url: String,
     /// Where injection is on.
     pub mode: Mode,
+    /// Which kinds of workloads.
+    pub kinds: Kinds,
     /// Namespaces that are never touched, besides kube-system.
     pub excluded_namespaces: Vec<String>,
     /// Whether a workload on a claim of ours can't be updated while the webhook is away.
@@ -105,6 +107,7 @@ impl Registration {
             .replace(CONTROLLER, &controller::literal(controller));
         let mut webhooks: Vec<Value> =
             serde_saphyr::from_str(&text).map_err(|error| Error::Webhooks(error.to_string()))?;
+        webhooks.retain_mut(|webhook| narrow(webhook, &self.kinds));
         for webhook in &mut webhooks {
             let Some(webhook) = webhook.as_object_mut() else {
                 return Err(Error::Webhooks("a webhook is not a map".to_owned()));
@@ -136,6 +139,20 @@ impl Registration {
     }
 }
 
+/// Leaves of a webhook's rules what is about those kinds; says whether anything is left.
+fn narrow(webhook: &mut Value, kinds: &Kinds) -> bool {
+    let Some(rules) = webhook.get_mut("rules").and_then(Value::as_array_mut) else { return true };
+    let is_on = |resource: &Value| {
+        resource.as_str().is_some_and(|plural| kinds.iter().any(|kind| kind.plural() == plural))
+    };
+    rules.retain_mut(|rule| {
+        let Some(resources) = rule.get_mut("resources").and_then(Value::as_array_mut) else { return true };
+        resources.retain(is_on);
+        !resources.is_empty()
+    });
+    !rules.is_empty()
+}
+
 fn configuration(name: &str, webhooks: Option<Vec<Value>>) -> Value {
     let mut configuration = json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
@@ -151,11 +168,13 @@ fn configuration(name: &str, webhooks: Option<Vec<Value>>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use opportune_core::workload::Kind;
 
     fn registration(mode: Mode, protect_storage: bool) -> Registration {
         Registration {
             url: "https://192.0.2.7:8443/".to_owned(),
             mode,
+            kinds: Kinds::default(),
             excluded_namespaces: vec!["opportune-system".to_owned(), "kube-system".to_owned()],
             protect_storage,
         }
@@ -181,6 +200,35 @@ mod tests {
         assert_eq!(conditions[0][1], conditions[1][1]);
         assert_ne!(conditions[0][2], conditions[1][2]);
         assert_eq!(conditions[0][3], conditions[1][3]);
+    }
+
+    #[test]
+    fn each_kind_is_in_the_rules_of_two_webhooks_and_only_where_it_is_on() {
+        for kind in Kind::ALL {
+            let kinds = Kinds::from_iter([kind]);
+            let registration = Registration { kinds, ..registration(Mode::OptIn, true) };
+            let webhooks = registration.webhooks(None, "us").unwrap();
+            assert_eq!(webhooks.len(), 2, "{kind:?}");
+            for webhook in &webhooks {
+                let operations =
+                    if kind.is_made_once() { json!(["CREATE"]) } else { json!(["CREATE", "UPDATE"]) };
+                let rule = json!([{"apiGroups": [kind.group()], "apiVersions": ["v1"], "scope": "Namespaced",
+                    "operations": operations, "resources": [kind.plural()]}]);
+                assert_eq!(webhook["rules"], rule);
+            }
+        }
+        let all = Registration { kinds: Kinds::all(), ..registration(Mode::OptIn, true) };
+        let webhooks = all.webhooks(None, "us").unwrap();
+        let names: Vec<_> = webhooks.iter().map(|webhook| webhook["name"].as_str().unwrap()).collect();
+        assert_eq!(
+            names,
+            [
+                "wants.opportune.libre.sh",
+                "requires.opportune.libre.sh",
+                "wants.runs.opportune.libre.sh",
+                "requires.runs.opportune.libre.sh"
+            ]
+        );
     }
 
     #[test]

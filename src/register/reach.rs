@@ -1,10 +1,14 @@
-//! Which namespaces the API server calls us for, read back from a webhook configuration.
+//! Which namespaces and kinds the API server calls us for, read back from a webhook configuration.
 use crate::cluster::{
     CONFIGURATION,
     look::{Kind, Look},
 };
 use kube::Client;
-use opportune_core::{admit::Mode, keys};
+use opportune_core::{
+    admit::Mode,
+    keys,
+    workload::{self, Kinds},
+};
 use serde_json::Value;
 
 /// The resource of webhook configurations.
@@ -18,6 +22,8 @@ pub struct Reach {
     pub mode: Mode,
     /// Namespaces that are never touched, kube-system among them.
     pub excluded_namespaces: Vec<String>,
+    /// Which kinds of workloads it calls us for.
+    pub kinds: Kinds,
 }
 
 // === impl Reach ===
@@ -51,8 +57,17 @@ impl Reach {
             _ => return None,
         };
         let excluded_namespaces = values(keys::NAMESPACE_NAME, "NotIn").unwrap_or_default();
-        Some(Self { mode, excluded_namespaces })
+        Some(Self { mode, excluded_namespaces, kinds: kinds(configuration) })
     }
+}
+
+/// The kinds in the rules of a configuration.
+fn kinds(configuration: &Value) -> Kinds {
+    let list = |value: &Value, field: &str| value.get(field).and_then(Value::as_array).cloned();
+    let webhooks = list(configuration, "webhooks").into_iter().flatten();
+    let rules = webhooks.flat_map(|webhook| list(&webhook, "rules").unwrap_or_default());
+    let resources = rules.flat_map(|rule| list(&rule, "resources").unwrap_or_default());
+    resources.filter_map(|resource| resource.as_str()?.parse::<workload::Kind>().ok()).collect()
 }
 
 #[cfg(test)]
@@ -63,12 +78,16 @@ mod tests {
     use serde_json::json;
 
     #[rstest]
-    fn what_we_register_is_read_back(#[values(Mode::OptIn, Mode::ClusterWide)] mode: Mode) {
+    fn what_we_register_is_read_back(
+        #[values(Mode::OptIn, Mode::ClusterWide)] mode: Mode,
+        #[values(Kinds::default(), Kinds::all(), Kinds::from_iter([workload::Kind::Pod]))] kinds: Kinds,
+    ) {
         let excluded_namespaces = vec!["attic".to_owned(), "opportune-system".to_owned()];
         let url = "https://192.0.2.7:8443".to_owned();
-        let registration = Registration { url, mode, excluded_namespaces, protect_storage: true };
+        let registration =
+            Registration { url, mode, kinds: kinds.clone(), excluded_namespaces, protect_storage: true };
         let reach = Reach::of(&json!({"webhooks": registration.webhooks(None, "us").unwrap()})).unwrap();
-        assert_eq!(reach.mode, mode);
+        assert_eq!((reach.mode, reach.kinds), (mode, kinds));
         assert_eq!(reach.excluded_namespaces, ["attic", "kube-system", "opportune-system"]);
     }
 

@@ -3,12 +3,14 @@ use super::{
     Change, Pulses, RESOURCES, Workloads,
     config_maps::{self, Place},
     follow::Follower,
+    resource::{further, is_further},
 };
 use crate::serve::{Condition, Readiness, Shared};
 use kube::Client;
 use opportune_core::{
     admit::{CatalogState, Options},
     discover::{Catalog, Inventory},
+    workload::Kinds,
 };
 use serde_json::Value;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -61,8 +63,13 @@ pub struct Feed {
 // === impl Pulses ===
 
 impl Pulses {
-    /// A pulse for each resource that a [`Feed`] follows.
-    pub fn of_all() -> Self {
+    /// A pulse for each resource that a [`Feed`] follows: what discovery reads, and the workloads of those kinds.
+    pub fn of(kinds: &Kinds) -> Self {
+        Self::new(RESOURCES.iter().chain(further(kinds)))
+    }
+
+    /// One for each that discovery reads.
+    pub fn of_discovery() -> Self {
         Self::new(&RESOURCES)
     }
 }
@@ -83,7 +90,7 @@ impl Feed {
         options.rcu(|options| Options { catalog: CatalogState::Unread, ..options.as_ref().clone() });
         let is_read = readiness.register("cluster read");
         let are_alive = readiness.register("watches alive");
-        let missing = RESOURCES.iter().map(|resource| resource.name).collect();
+        let missing = pulses.iter().map(|pulse| pulse.resource().name).collect();
         let asked = BTreeSet::new();
         let listener = None;
         Self { client, inventory, catalog, options, is_read, are_alive, pulses, missing, asked, listener }
@@ -156,6 +163,9 @@ impl Feed {
     fn take(&mut self, change: Change) {
         if let Some(listener) = &self.listener {
             listener.workloads.take(&change);
+        }
+        if matches!(&change, Change::Applied(object) | Change::Removed(object) if is_further(object)) {
+            return;
         }
         match change {
             Change::Applied(object) => {

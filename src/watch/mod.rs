@@ -13,7 +13,7 @@ mod workloads;
 pub use self::catalog::{Feed, Listener};
 pub use self::once::{Reading, Scope, Unread, read, read_workloads};
 pub use self::pulse::Pulses;
-pub use self::resource::{RESOURCES, Resource};
+pub use self::resource::{RESOURCES, Resource, further};
 pub use self::workloads::{Facts, Stored, WorkloadId, Workloads};
 
 use opportune_core::discover::NamespacedName;

@@ -1,13 +1,14 @@
 //! The cluster as it is at one moment, for commands: with the rights of the person who asks, which may be few.
 use super::{
     Change, Error, RESOURCES, Resource, config_maps,
-    resource::{ANSWER, is_route},
+    resource::{ANSWER, is_route, workloads},
     workloads::has_key_of_ours,
 };
 use kube::Client;
 use opportune_core::{
     discover::{Catalog, Inventory},
     intent::Intent,
+    workload::{Kind, Kinds, is_made_by_another},
 };
 use serde_json::Value;
 use tokio::time::timeout;
@@ -140,7 +141,7 @@ async fn list(
     Ok(())
 }
 
-/// Hands `take` each workload that has a key of ours, page by page: those of a namespace, or all of them, or, where that is
+/// Hands `take` each workload of those kinds that has a key of ours, page by page: those of a namespace, or all of them, or, where that is
 /// forbidden, those of the namespace `own`. Returns what could not be read.
 ///
 /// # Errors
@@ -149,10 +150,11 @@ pub async fn read_workloads(
     client: &Client,
     namespace: Option<&str>,
     own: &str,
+    kinds: &Kinds,
     take: &mut dyn FnMut(&Value),
 ) -> Result<Vec<Unread>, Error> {
     let mut unread = Vec::new();
-    for resource in RESOURCES.iter().filter(|resource| WORKLOADS.contains(&resource.kind)) {
+    for resource in workloads(kinds) {
         let (name, kind) = (resource.name, resource.kind);
         let mut told = |is_partly_read, reason| {
             unread.push(Unread { resource: name, kind, is_forbidden: true, is_partly_read, reason })
@@ -179,13 +181,16 @@ async fn each_workload(
 ) -> Result<(), Error> {
     let mut pages = resource.pages(client, namespace);
     while let Some(objects) = pages.next().await? {
-        objects.iter().filter(|object| has_key_of_ours(object)).for_each(&mut *take);
+        objects.iter().filter(|object| is_ours_to_tell(object)).for_each(&mut *take);
     }
     Ok(())
 }
 
-/// The kinds that are injected.
-const WORKLOADS: [&str; 2] = ["Deployment", "StatefulSet"];
+/// Whether it has a key of ours, and is not made by another workload that has them.
+fn is_ours_to_tell(object: &Value) -> bool {
+    has_key_of_ours(object) && !Kind::of(object).is_some_and(|kind| is_made_by_another(kind, object))
+}
+
 const FORBIDDEN_HERE: &str = "you have no right to list it in this namespace";
 const FORBIDDEN: &str = "you have no right to list it in the whole cluster";
 

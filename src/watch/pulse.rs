@@ -30,8 +30,8 @@ struct Beat {
 
 impl Pulses {
     /// A pulse for each resource, of which nothing was heard yet.
-    pub(super) fn new(resources: &'static [Resource]) -> Self {
-        Self(resources.iter().map(|resource| Pulse { resource, beat: Arc::default() }).collect())
+    pub(super) fn new(resources: impl IntoIterator<Item = &'static Resource>) -> Self {
+        Self(resources.into_iter().map(|resource| Pulse { resource, beat: Arc::default() }).collect())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pulse> {

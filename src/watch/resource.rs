@@ -1,7 +1,7 @@
-//! The resources that discovery reads.
+//! The resources that discovery reads, and the workloads that a controller looks after.
 use super::Error;
 use kube::{api::ListParams, core::Request};
-use opportune_core::keys;
+use opportune_core::{keys, workload::Kinds};
 use serde::Deserialize;
 use serde_json::Value;
 use std::time::Duration;
@@ -41,7 +41,7 @@ macro_rules! resource {
 /// The Gateway API, which not every cluster has.
 const GATEWAY: &str = "gateway.networking.k8s.io/v1";
 
-/// All of them; the right to list and watch each is needed.
+/// What discovery reads; the right to list and watch each is needed.
 pub static RESOURCES: [Resource; 9] = [
     resource!("namespaces", "Namespace", "v1", "namespaces", false),
     resource!("services", "Service", "v1", "services", true),
@@ -53,6 +53,32 @@ pub static RESOURCES: [Resource; 9] = [
     resource!("serviceoffers.opportune.libre.sh", "ServiceOffer", keys::API_VERSION, "serviceoffers", true),
     resource!("appprofiles.opportune.libre.sh", "AppProfile", keys::API_VERSION, "appprofiles", false),
 ];
+
+/// The workloads that may be injected besides those that discovery reads; only a controller reads them, and only those that
+/// are switched on.
+static FURTHER: [Resource; 4] = [
+    resource!("daemonsets.apps", "DaemonSet", "apps/v1", "daemonsets", true),
+    resource!("jobs.batch", "Job", "batch/v1", "jobs", true),
+    resource!("cronjobs.batch", "CronJob", "batch/v1", "cronjobs", true),
+    resource!("pods", "Pod", "v1", "pods", true),
+];
+
+/// The resources of those kinds.
+pub(super) fn workloads(kinds: &Kinds) -> impl Iterator<Item = &'static Resource> {
+    RESOURCES.iter().chain(&FURTHER).filter(|resource| resource.is_among(kinds))
+}
+
+/// The resources of those kinds that discovery does not read.
+pub fn further(kinds: &Kinds) -> impl Iterator<Item = &'static Resource> {
+    FURTHER.iter().filter(|resource| resource.is_among(kinds))
+}
+
+/// Whether discovery reads nothing of such an object: all that decide have to see the same offers, and who only answers does
+/// not watch every pod for that.
+pub(super) fn is_further(object: &Value) -> bool {
+    let field = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
+    FURTHER.iter().any(|further| further.kind == field("kind") && further.api_version == field("apiVersion"))
+}
 
 /// Whether objects of this kind tell the addresses of apps in their own namespace, and nothing of offers.
 pub(super) fn is_route(kind: &str) -> bool {
@@ -116,6 +142,10 @@ impl Pages {
 // === impl Resource ===
 
 impl Resource {
+    fn is_among(&self, kinds: &Kinds) -> bool {
+        kinds.iter().any(|kind| kind.name() == self.kind && kind.api_version() == self.api_version)
+    }
+
     /// Whether it is defined by a CRD of ours.
     pub(super) fn is_ours(&self) -> bool {
         self.api_version == keys::API_VERSION

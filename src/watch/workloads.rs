@@ -2,7 +2,7 @@
 use super::Change;
 use opportune_core::{
     keys,
-    workload::{Kind, Workload},
+    workload::{Kind, Workload, is_made_by_another},
 };
 use serde_json::Value;
 use std::{
@@ -181,7 +181,11 @@ impl Known {
     fn apply(&mut self, object: &Value) {
         let Some(id) = WorkloadId::of(object) else { return };
         let is_going = object.pointer("/metadata/deletionTimestamp").is_some();
-        if is_going || !has_key_of_ours(object) {
+        if is_going
+            || is_made_by_another(id.kind, object)
+            || is_over(id.kind, object)
+            || !has_key_of_ours(object)
+        {
             self.remove(&id);
             return;
         }
@@ -233,7 +237,8 @@ impl Facts {
                 .into_iter()
                 .flatten()
                 .any(|owner| owner.get("controller") == Some(&true.into())),
-            refreshed: annotation(object, "/spec/template/metadata/annotations", keys::REFRESHED),
+            refreshed: Kind::of(object)
+                .and_then(|kind| annotation(object, &kind.pod_annotations_pointer(), keys::REFRESHED)),
             status: annotation(object, "/metadata/annotations", keys::STATUS),
             told: None,
         }
@@ -244,23 +249,60 @@ fn annotation(object: &Value, map: &str, key: &str) -> Option<String> {
     object.pointer(map)?.get(key)?.as_str().map(str::to_owned)
 }
 
+/// Whether its last pod has ended: it needs nothing any more.
+fn is_over(kind: Kind, object: &Value) -> bool {
+    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    let has = |condition: &Value, field: &str, texts: &[&str]| {
+        condition.get(field).and_then(Value::as_str).is_some_and(|text| texts.contains(&text))
+    };
+    match kind {
+        Kind::Job => conditions.into_iter().flatten().any(|condition| {
+            has(condition, "type", &["Complete", "Failed"]) && has(condition, "status", &["True"])
+        }),
+        Kind::Pod => {
+            object.get("status").is_some_and(|status| has(status, "phase", &["Succeeded", "Failed"]))
+        }
+        Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet | Kind::CronJob => false,
+    }
+}
+
 fn is_rolled_out(object: &Value) -> bool {
     let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64);
     let status = |field: &str| number(&format!("/status/{field}")).unwrap_or_default();
+    let kind = Kind::of(object);
+    match kind {
+        // Each of its runs has pods of its own.
+        Some(Kind::CronJob) => return true,
+        // The API server counts no generation of these: whether what pods need is there shows by their having started.
+        Some(Kind::Job) => {
+            let is_suspended = object.pointer("/spec/suspend").is_some_and(|suspend| *suspend == true);
+            return is_suspended || (status("active") > 0 && status("ready") >= status("active"));
+        }
+        Some(Kind::Pod) => return object.pointer("/status/phase").is_some_and(|phase| phase == "Running"),
+        _ => {}
+    }
     if status("observedGeneration") < number("/metadata/generation").unwrap_or_default() {
         return false;
     }
-    let wanted = number("/spec/replicas").unwrap_or(1);
-    if Kind::of(object) == Some(Kind::Deployment) {
-        return status("updatedReplicas") >= wanted
-            && status("replicas") <= status("updatedReplicas")
-            && status("availableReplicas") >= wanted;
-    }
     let strategy = object.pointer("/spec/updateStrategy/type").and_then(Value::as_str);
-    let partition = number("/spec/updateStrategy/rollingUpdate/partition").unwrap_or_default();
-    // Who holds pods back by hand is waited for by nobody.
-    strategy == Some("OnDelete")
-        || (status("updatedReplicas") >= wanted - partition && status("readyReplicas") >= wanted)
+    let wanted = number("/spec/replicas").unwrap_or(1);
+    match kind {
+        Some(Kind::Deployment) => {
+            status("updatedReplicas") >= wanted
+                && status("replicas") <= status("updatedReplicas")
+                && status("availableReplicas") >= wanted
+        }
+        // Who holds pods back by hand is waited for by nobody.
+        _ if strategy == Some("OnDelete") => true,
+        Some(Kind::DaemonSet) => {
+            let wanted = status("desiredNumberScheduled");
+            status("updatedNumberScheduled") >= wanted && status("numberAvailable") >= wanted
+        }
+        _ => {
+            let partition = number("/spec/updateStrategy/rollingUpdate/partition").unwrap_or_default();
+            status("updatedReplicas") >= wanted - partition && status("readyReplicas") >= wanted
+        }
+    }
 }
 
 /// Whether a key of ours is on a workload or its pod template.

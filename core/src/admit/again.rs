@@ -4,7 +4,7 @@
 //! delivered.
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Failure, Options, Request, Verdict, versions::Versions};
 use crate::{
@@ -19,13 +19,17 @@ use crate::{
     },
     intent::Intent,
     keys,
-    workload::{Kind, Workload},
+    workload::{CONTAINERS, INIT_CONTAINERS, Kind, Workload},
 };
 
 /// What an intent's status says of a workload that was admitted while nobody decided.
 const MISSED: &str = "missed while the webhook was away";
-/// What it says of everything that waits for the pods to be made anew.
-pub const AFTER_ROLLOUT: &str = "after the next rollout";
+/// What it says of everything that waits for the pods to be made anew: of what is rolled out, ...
+const AFTER_ROLLOUT: &str = "after the next rollout";
+/// ... of what makes pods again and again, ...
+const AFTER_CHANGE: &str = "after the next change of its template";
+/// ... and of what makes them once.
+const AT_CREATION: &str = "at the next creation";
 
 /// A workload looked at again.
 #[derive(Debug, Clone, Default)]
@@ -58,9 +62,29 @@ pub struct Again {
     pub failure: Option<Failure>,
 }
 
-/// The pod template's hash: eight hexadecimal digits, the same whatever `refreshed` says.
+/// When a kind of workload takes what came late.
+pub fn later(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet => AFTER_ROLLOUT,
+        Kind::CronJob => AFTER_CHANGE,
+        Kind::Job | Kind::Pod => AT_CREATION,
+    }
+}
+
+/// Whether a part of a status tells of what is yet to come.
+pub fn is_later(text: &str) -> bool {
+    [AFTER_ROLLOUT, AFTER_CHANGE, AT_CREATION].into_iter().any(|later| text.contains(later))
+}
+
+/// The pod template's hash: eight hexadecimal digits, the same whatever `refreshed` says. Of a Pod it is that of its containers:
+/// what else changes of it (its node, its status) makes nothing start anew.
 pub fn template_hash(object: &Value) -> String {
-    let mut template = object.pointer("/spec/template").cloned().unwrap_or_default();
+    let kind = Kind::of(object).unwrap_or(Kind::Deployment);
+    if kind == Kind::Pod {
+        let lists = [INIT_CONTAINERS, CONTAINERS].map(|list| object.pointer(&format!("/spec/{list}")));
+        return hash(&json!(lists));
+    }
+    let mut template = object.pointer(kind.template_pointer()).cloned().unwrap_or_default();
     if let Some(annotations) = template.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
         annotations.remove(keys::REFRESHED);
         let is_empty = annotations.is_empty();
@@ -75,7 +99,7 @@ pub fn template_hash(object: &Value) -> String {
 
 /// Looks at a workload as the server holds it; `None` where it is none.
 pub fn look_again(object: &Value, namespace: &str, catalog: &Catalog, options: &Options) -> Option<Again> {
-    Kind::of(object)?;
+    let kind = Kind::of(object)?;
     let request = Request { namespace, object, old: Some(object) };
     let versions = match Versions::read(&request, &mut Vec::new()) {
         Ok(versions) => versions,
@@ -101,11 +125,11 @@ pub fn look_again(object: &Value, namespace: &str, catalog: &Catalog, options: &
         let used = record.intents().filter_map(|intent| record.offers.get(intent));
         again.offers = used.filter_map(|key| OfferId::from_key(key)).collect();
     }
-    if options.is_excluded(namespace) {
+    if options.is_excluded(namespace) || options.why_left_alone(object).is_some() {
         return Some(again);
     }
     match decided {
-        Ok(verdict) => again.compare(object, &workload, versions.record(), verdict),
+        Ok(verdict) => again.compare(object, &workload, versions.record(), verdict, later(kind)),
         Err(failure) => again.failure = Some(failure),
     }
     again.conform(&terms, versions.record());
@@ -113,7 +137,7 @@ pub fn look_again(object: &Value, namespace: &str, catalog: &Catalog, options: &
 }
 
 /// The operations that take out of a workload what could not be delivered, each intent with its reason, and write down that
-/// it was so; with what a decision finds instead, if anything.
+/// it was so; with what a decision finds instead, if anything. None for what can't be changed any more.
 ///
 /// # Errors
 /// [`Failure`] where the workload can't be read or decided on.
@@ -124,6 +148,9 @@ pub fn withdraw(
     options: &Options,
     reasons: &BTreeMap<Intent, String>,
 ) -> Result<Vec<PatchOperation>, Failure> {
+    if Kind::of(object).is_none_or(Kind::is_made_once) {
+        return Ok(Vec::new());
+    }
     let request = Request { namespace, object, old: Some(object) };
     let mut versions = Versions::read(&request, &mut Vec::new())?;
     let digest = versions.digest(namespace, catalog, options);
@@ -201,11 +228,13 @@ impl Again {
         workload: &Workload<'_>,
         record: Option<&Record>,
         verdict: Verdict,
+        later: &str,
     ) {
         let Some(plan) = verdict.plan else { return };
         // A requirement that is no longer met is told, and nothing is changed: an update would be refused.
+        let pods = workload.kind.pod_spec_pointer();
         let changes_pods =
-            verdict.patch.iter().any(|operation| operation.path().to_string().starts_with("/spec/template"));
+            verdict.patch.iter().any(|operation| operation.path().to_string().starts_with(&pods));
         let mut after = object.clone();
         if changes_pods && json_patch::patch(&mut after, &verdict.patch).is_ok() {
             let new = Workload::read(&after).ok().flatten();
@@ -234,13 +263,13 @@ impl Again {
                         && matches!(plan.decisions.get(pending).map(|d| &d.outcome), Some(Outcome::Bound(_)))
                     {
                         self.missed.insert(pending.clone());
-                        format!("absent: {MISSED}, {} {AFTER_ROLLOUT}", plain(text))
+                        format!("absent: {MISSED}, {} {later}", plain(text))
                     } else if stands {
                         let (standing, new) = (standing(was), plain(text));
                         let new = if new == standing { "changed since, used" } else { new };
-                        format!("{standing} ({new} {AFTER_ROLLOUT})")
+                        format!("{standing} ({new} {later})")
                     } else {
-                        format!("absent: {} {AFTER_ROLLOUT}", plain(text))
+                        format!("absent: {} {later}", plain(text))
                     }
                 }
             };

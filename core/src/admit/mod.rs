@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use self::again::{AFTER_ROLLOUT, Again, look_again, say, template_hash, try_again, withdraw};
+pub use self::again::{Again, is_later, later, look_again, say, template_hash, try_again, withdraw};
 use self::versions::Versions;
 use crate::{
     api::OnAbsent,
@@ -17,7 +17,7 @@ use crate::{
     inject::PatchOperation,
     intent::Intent,
     keys, warning,
-    workload::{Kind, Malformed, Workload},
+    workload::{Kind, Kinds, Malformed, Workload, is_made_by_another},
 };
 
 /// Where injection is on.
@@ -35,6 +35,8 @@ pub enum Mode {
 pub struct Options {
     /// Where injection is on.
     pub mode: Mode,
+    /// Which kinds of workloads are injected.
+    pub kinds: Kinds,
     /// Namespaces that are never touched, besides `kube-system`.
     pub excluded_namespaces: Vec<String>,
     /// Whether somebody is there to make Secrets and claims.
@@ -215,6 +217,18 @@ impl Options {
         }
     }
 
+    /// Why a workload is left alone wherever it is, and what to do about it; `None` where it is not, or is no workload.
+    pub fn why_left_alone(&self, object: &Value) -> Option<&'static str> {
+        let kind = Kind::of(object)?;
+        if !self.kinds.has(kind) {
+            return Some("this kind is not switched on (chart value `kinds`, option --kinds)");
+        }
+        // What the controllers of Kubernetes make never reaches the webhook of a policy; an owner that somebody else wrote is no
+        // way around it.
+        (self.selection.policy().is_none() && is_made_by_another(kind, object))
+            .then_some("another object makes it: annotate the template of that one")
+    }
+
     /// Why injection is off in a namespace, and what to do about it.
     pub fn why_off(&self, catalog: &Catalog, namespace: &str) -> Option<&'static str> {
         if self.is_excluded(namespace) {
@@ -263,7 +277,7 @@ impl Selection {
 /// assert_eq!(verdict.result, AdmissionResult::Ignored);
 /// ```
 pub fn admit(request: &Request<'_>, catalog: &Catalog, options: &Options) -> Verdict {
-    if Kind::of(request.object).is_none() {
+    if Kind::of(request.object).is_none() || options.why_left_alone(request.object).is_some() {
         return Verdict::default();
     }
     let is_ruled = options.is_ruled(catalog, request.namespace);

@@ -145,10 +145,11 @@ pub(super) fn delivery(target: &Target<'_>, injection: &Injection) -> Delivery {
             delivery.config_maps.insert(name.to_owned(), config_map);
         }
     }
-    if target.workload.kind == Kind::Deployment {
+    if target.workload.kind != Kind::StatefulSet {
         for (path, volume) in &additions.claims {
             let name = claim_name(target.workload.kind, target.workload.name, path);
             let claim = ClaimToMake {
+                kind: target.workload.kind,
                 workload: target.workload.name.to_owned(),
                 path: path.clone(),
                 volume: volume.clone(),

@@ -19,7 +19,7 @@ use crate::{
     intent::Intent,
     keys,
     warning::{self, did_you_mean},
-    workload::{Kind, Workload},
+    workload::{Kind, Workload, dotted},
 };
 
 /// Both versions of a workload, with their records.
@@ -91,11 +91,13 @@ impl<'a> Versions<'a> {
         }
     }
 
-    /// Whether an update changes nothing that we look at.
+    /// Whether an update changes nothing that we look at, or nothing that we could answer: the pods of a Job can't change.
     pub(super) fn is_same(&self) -> bool {
         let Some(old) = &self.old else { return false };
-        let template = |workload: &Workload<'a>| workload.object().pointer("/spec/template");
-        template(&self.new) == template(old) && self.has_same_wishes(old)
+        if self.new.kind.is_made_once() {
+            return true;
+        }
+        self.new.template() == old.template() && self.has_same_wishes(old)
     }
 
     /// Whether the user's own annotations of ours are those of the object that the server holds.
@@ -254,7 +256,8 @@ impl<'a> Versions<'a> {
         let record = self.sealed(&base, &terms.digest(), &injection);
         if record.is_too_large() {
             let reason = "too much to inject: its record would not fit into an annotation".to_owned();
-            return Err(Failure { field: "spec.template.spec.containers".into(), reason });
+            let field = format!("{}.containers", dotted(&self.new.kind.pod_spec_pointer()));
+            return Err(Failure { field, reason });
         }
         let status = Some(injection.plan.status()).filter(|status| !status.is_empty());
         let patch = self.patch(&injection.additions, record, status);
@@ -324,7 +327,7 @@ impl<'a> Versions<'a> {
         }
         let mut after = self.new.object().clone();
         json_patch::patch(&mut after, patch).is_ok()
-            && after.pointer("/spec/template") == old.object().pointer("/spec/template")
+            && after.pointer(old.kind.template_pointer()) == old.template()
     }
 
     /// The record of an injection.

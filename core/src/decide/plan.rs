@@ -131,8 +131,8 @@ pub enum Absence {
     #[error("the workload mounts {} itself", .0.join(", "))]
     Mounted(Vec<String>),
     /// Block storage can't be shared by pods of two generations.
-    #[error("{0} is block storage: it needs one replica and strategy Recreate")]
-    BlockNeedsRecreate(String),
+    #[error("{0} is block storage: it needs {1}")]
+    BlockNeedsRecreate(String, &'static str),
     /// Templates of a StatefulSet can't be added later.
     #[error("volumeClaimTemplates can't change after creation")]
     Immutable,

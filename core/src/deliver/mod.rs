@@ -54,9 +54,11 @@ pub struct ConfigMapToMake {
     pub text: String,
 }
 
-/// A claim for one data path of one Deployment.
+/// A claim for one data path of one workload that is no StatefulSet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimToMake {
+    /// The workload's kind.
+    pub kind: Kind,
     /// The workload's name.
     pub workload: String,
     /// Where it is mounted.
@@ -160,7 +162,7 @@ impl ClaimToMake {
                 "labels": {
                     keys::MANAGED_BY: "opportune",
                     keys::INTENT: "storage",
-                    keys::WORKLOAD: workload_label(Kind::Deployment, &self.workload),
+                    keys::WORKLOAD: workload_label(self.kind, &self.workload),
                 },
                 "annotations": {
                     keys::PATH: self.path,

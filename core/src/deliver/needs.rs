@@ -124,7 +124,7 @@ impl Needs {
         entries: &[(&Place, &Value)],
         retain: Retain,
     ) {
-        if workload.kind != Kind::Deployment {
+        if workload.kind == Kind::StatefulSet {
             return;
         }
         for (path, volume) in &account.claims {
@@ -133,8 +133,9 @@ impl Needs {
                 string(value, "/persistentVolumeClaim/claimName") == Some(name.as_str())
             };
             if entries.iter().any(is_named) {
-                let (workload, path, volume) = (workload.name.to_owned(), path.clone(), volume.clone());
-                self.claims.insert(name, ClaimToMake { workload, path, volume, retain });
+                let (kind, path, volume) = (workload.kind, path.clone(), volume.clone());
+                let workload = workload.name.to_owned();
+                self.claims.insert(name, ClaimToMake { kind, workload, path, volume, retain });
             }
         }
     }

@@ -17,7 +17,6 @@ use crate::{
     workload::{Container, Kind, Workload, text},
 };
 
-const POD_SPEC: [&str; 3] = ["spec", "template", "spec"];
 const SECURITY_CONTEXT: &str = "securityContext";
 
 /// One workload under change.
@@ -152,7 +151,7 @@ pub(crate) fn empties(base: &Workload<'_>, additions: &Additions) -> BTreeMap<St
         }
     };
     let object = base.object();
-    let pod = |field: &str| object.pointer("/spec/template/spec").and_then(|spec| spec.get(field));
+    let pod = |field: &str| base.pod_spec().and_then(|spec| spec.get(field));
     for container in &base.containers {
         let raw = pod(container.list).and_then(|list| list.get(container.index));
         let field = |name: &str| raw.and_then(|raw| raw.get(name));
@@ -162,7 +161,7 @@ pub(crate) fn empties(base: &Workload<'_>, additions: &Additions) -> BTreeMap<St
     }
     note(VOLUME.into(), pod("volumes"), !additions.volumes.is_empty());
     note(POD.into(), pod(SECURITY_CONTEXT), !additions.pod.is_empty());
-    let templates = object.pointer("/spec/volumeClaimTemplates");
+    let templates = object.pointer("/spec/volumeClaimTemplates").filter(|_| base.kind == Kind::StatefulSet);
     note(TEMPLATE.into(), templates, !additions.templates.is_empty());
     note(ANNOTATIONS.into(), object.pointer("/metadata/annotations"), true);
     for template in base.claim_templates() {
@@ -184,13 +183,17 @@ impl<'a> Change<'a> {
         self.record.and_then(|record| record.empty.get(slot))
     }
 
+    /// A place in the spec of the pods.
+    fn pod_path(&self, tokens: &[&str]) -> Vec<String> {
+        path(&[self.workload.kind.template(), &["spec"], tokens].concat())
+    }
+
+    fn container_path(&self, container: &Container<'_>, field: &str) -> Vec<String> {
+        self.pod_path(&[container.list, &container.index.to_string(), field])
+    }
+
     fn raw(&self, container: &Container<'_>, field: &str) -> Option<&'a Value> {
-        self.workload
-            .object()
-            .pointer("/spec/template/spec")?
-            .get(container.list)?
-            .get(container.index)?
-            .get(field)
+        self.workload.pod_spec()?.get(container.list)?.get(container.index)?.get(field)
     }
 
     fn reconcile(
@@ -226,7 +229,7 @@ impl<'a> Change<'a> {
 
     fn env(&mut self, container: &Container<'_>, additions: &Additions) {
         let wanted = additions.env.get(container.name).map_or(&[][..], Vec::as_slice);
-        let tokens = container_path(container, "env");
+        let tokens = self.container_path(container, "env");
         let moving = self.has_misplaced(container, wanted);
         let wanted = wanted.iter().map(|entry| {
             let takes_place = additions.overwritten.contains_key(&variable_slot(container.name, &entry.key));
@@ -255,7 +258,7 @@ impl<'a> Change<'a> {
     }
 
     fn mounts(&mut self, container: &Container<'_>, wanted: &[Entry]) {
-        let tokens = container_path(container, "volumeMounts");
+        let tokens = self.container_path(container, "volumeMounts");
         let current = self.raw(container, "volumeMounts");
         let place = format!("{MOUNT}/{}", container.name);
         let wanted = wanted.iter().map(Wanted::from).collect();
@@ -272,8 +275,8 @@ impl<'a> Change<'a> {
             ..Wanted::from(entry)
         });
         let wanted = wanted.collect();
-        let current = self.workload.object().pointer("/spec/template/spec/volumes");
-        let tokens = path(&[&POD_SPEC[..], &["volumes"]].concat());
+        let current = self.workload.pod_spec().and_then(|spec| spec.get("volumes"));
+        let tokens = self.pod_path(&["volumes"]);
         self.reconcile(VOLUME, tokens, current, "name", wanted, &Self::owner_of_volume);
     }
 
@@ -358,7 +361,7 @@ impl<'a> Change<'a> {
     }
 
     fn security_context(&mut self, wanted: &[Entry]) {
-        let tokens = path(&[&POD_SPEC[..], &[SECURITY_CONTEXT]].concat());
+        let tokens = self.pod_path(&[SECURITY_CONTEXT]);
         let current = self.workload.security_context();
         let at = |field: &str| [tokens.as_slice(), &[field.to_owned()]].concat();
         let Some(current) = current else {
@@ -440,8 +443,4 @@ fn has_references(entry: &Value) -> bool {
 
 fn template_name(template: &Value) -> &str {
     template.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
-}
-
-fn container_path(container: &Container<'_>, field: &str) -> Vec<String> {
-    path(&[&POD_SPEC[..], &[container.list, &container.index.to_string(), field]].concat())
 }

@@ -1,4 +1,4 @@
-//! Volumes: claims for a Deployment's data paths, claim templates for a StatefulSet's.
+//! Volumes: claim templates for a StatefulSet's data paths, claims for those of all other workloads.
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -74,7 +74,7 @@ enum Place {
 }
 
 impl StorageQuestion<'_> {
-    /// Decides on volumes for a Deployment, or for a StatefulSet that is created.
+    /// Decides on volumes for a StatefulSet that is created, or for any other workload.
     pub(super) fn answer(&self, catalog: &Catalog, target: &Target<'_>) -> Stored {
         let mut fitted = Fitted::default();
         let outcome = self.fit(catalog, target, &mut fitted).unwrap_or_else(Outcome::Absent);
@@ -210,7 +210,9 @@ impl StorageQuestion<'_> {
         match choose(catalog, &self.question, fits) {
             Choice::Use(offer) => Ok(Outcome::Bound(offer)),
             Choice::Not(Outcome::Absent(absence)) => match choose(catalog, &self.question, &[&is_block]) {
-                Choice::Use(block) if overlap => Err(Absence::BlockNeedsRecreate(block.id.to_string())),
+                Choice::Use(block) if overlap => {
+                    Err(Absence::BlockNeedsRecreate(block.id.to_string(), alone(target.workload.kind)))
+                }
                 _ => Err(absence),
             },
             Choice::Not(outcome) => Ok(outcome),
@@ -259,6 +261,16 @@ pub(super) fn immutable(
     };
     let decision = Decision::new(wish.unwrap_or(false), outcome);
     Stored { decision, fitted: Fitted { additions, ..Fitted::default() } }
+}
+
+/// What lets a workload run one pod at a time.
+fn alone(kind: Kind) -> &'static str {
+    match kind {
+        Kind::DaemonSet => "one pod at a time, and this has one on each node",
+        Kind::Job => "parallelism 1 and podReplacementPolicy Failed",
+        Kind::CronJob => "concurrencyPolicy Forbid, parallelism 1 and podReplacementPolicy Failed",
+        Kind::Deployment | Kind::StatefulSet | Kind::Pod => "one replica and strategy Recreate",
+    }
 }
 
 fn is_classless(template: &&Value) -> bool {

@@ -16,6 +16,7 @@ mod discovery;
 mod generate;
 mod hostile;
 mod injection;
+mod kinds;
 mod lasting;
 mod merge;
 mod policies;

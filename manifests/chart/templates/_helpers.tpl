@@ -25,6 +25,16 @@ app.kubernetes.io/component: {{ .role }}
 {{- concat (list "kube-system" .Release.Namespace) .Values.excludedNamespaces | uniq | toJson -}}
 {{- end }}
 
+{{/* Those of a list of resources that are among .Values.kinds, as a YAML list: dict "root" $ "resources" LIST; nothing where
+there is none. */}}
+{{- define "opportune.kinds" -}}
+{{- $on := list }}
+{{- range .resources }}
+{{- if has . $.root.Values.kinds }}{{ $on = append $on . }}{{ end }}
+{{- end }}
+{{- if $on }}[{{ join ", " $on }}]{{ end }}
+{{- end }}
+
 {{/* Annotations by which cert-manager's cainjector finds the certificate; nothing where the program is its own authority. */}}
 {{- define "opportune.caInjection" -}}
 {{- if eq .Values.tls.mode "cert-manager" -}}
@@ -48,6 +58,9 @@ annotations:
 {{- $arguments = append $arguments (printf "--mode=%s" $root.Values.mode) }}
 {{- with $root.Values.excludedNamespaces }}
 {{- $arguments = append $arguments (printf "--exclude-namespaces=%s" (join "," .)) }}
+{{- end }}
+{{- if ne (join "," (sortAlpha $root.Values.kinds)) "deployments,statefulsets" }}
+{{- $arguments = append $arguments (printf "--kinds=%s" (join "," $root.Values.kinds)) }}
 {{- end }}
 {{- if and (not $isWebhook) $root.Values.rollouts }}
 {{- $arguments = append $arguments "--rollouts" }}

@@ -7,7 +7,7 @@ use opportune_core::{
     intent::Intent,
     keys,
     name::is_dns_subdomain,
-    workload::Workload,
+    workload::{self, Workload},
 };
 use serde_json::{Value, json};
 
@@ -57,7 +57,10 @@ pub fn run(args: &ExplainArgs, target: &Target) -> Result<String, Failure> {
         text += &now::status(&workload);
         text += &now::record(&workload);
         text += &delivered(&cluster, &namespace, &workload).await;
-        text += &title("What the next change of its pod template would bring");
+        text += &title(match workload.kind.is_made_once() {
+            true => "What it would get, were it made anew (it can't change any more)",
+            false => "What the next change of its pod template would bring",
+        });
         text += &next(&object, &namespace, &catalog, &options, &unread)?;
         text += &title("Events");
         text += &events(&cluster, &namespace, &object).await;
@@ -148,7 +151,8 @@ fn claim_state(claim: &Value) -> String {
 }
 
 /// The decision that the webhook would make today, were anything changed in the pod template: what is in use stays in use
-/// then, what was withdrawn stays out, and a StatefulSet's templates stay as they are.
+/// then, what was withdrawn stays out, and a StatefulSet's templates stay as they are. Of what can't change, the decision on
+/// another one like it.
 fn next(
     object: &Value,
     namespace: &str,
@@ -156,8 +160,12 @@ fn next(
     options: &Options,
     unread: &[Unread],
 ) -> Result<String, Failure> {
-    let changed = touched(object);
-    let request = Request { namespace, object: &changed, old: Some(object) };
+    let is_made_once = workload::Kind::of(object).is_some_and(workload::Kind::is_made_once);
+    let (changed, old) = match is_made_once {
+        true => (bare(object).unwrap_or_else(|| object.clone()), None),
+        false => (touched(object), Some(object)),
+    };
+    let request = Request { namespace, object: &changed, old };
     let verdict = admit(&request, catalog, options);
     for warning in &verdict.warnings {
         style::warn(&plain(warning.trim_start_matches("opportune: ")));
@@ -179,7 +187,7 @@ fn next(
             false => headline(intent, decision, width) + &now + &otherwise(intent, decision, anew.as_ref()),
         }
     };
-    let mut text = decisions(&changed, namespace, catalog, &verdict, &head);
+    let mut text = decisions(&changed, namespace, (catalog, options), &verdict, &head);
     if is_accepted(&verdict) {
         text += &changes(&changed, &inject::patched(&changed, &verdict.patch)?);
     }
@@ -201,7 +209,8 @@ fn changes(before: &Value, after: &Value) -> String {
 /// The object with a change of its pod template that asks for nothing.
 fn touched(object: &Value) -> Value {
     let mut changed = object.clone();
-    let Some(template) = changed.pointer_mut("/spec/template").and_then(Value::as_object_mut) else {
+    let pointer = workload::Kind::of(object).map_or("/spec/template", workload::Kind::template_pointer);
+    let Some(template) = changed.pointer_mut(pointer).and_then(Value::as_object_mut) else {
         return changed;
     };
     let metadata = template.entry("metadata").or_insert_with(|| json!({}));
@@ -220,9 +229,14 @@ fn touched(object: &Value) -> Value {
     changed
 }
 
+/// The object without what is ours.
+fn bare(object: &Value) -> Option<Value> {
+    inject::patched(object, &take_out(object).ok()?).ok()
+}
+
 /// What would become of the workload, were it deleted and made anew.
 fn anew(object: &Value, namespace: &str, catalog: &Catalog, options: &Options) -> Option<Verdict> {
-    let bare = inject::patched(object, &take_out(object).ok()?).ok()?;
+    let bare = bare(object)?;
     Some(admit(&Request { namespace, object: &bare, old: None }, catalog, options))
 }
 

@@ -40,7 +40,8 @@ the next change of its pod template would bring. What you may not read is named;
 
 A requirement that is not satisfied is explained, with exit code 0; `inject` refuses it, with 3.")]
 pub struct ExplainArgs {
-    /// A workload in the live cluster: deployment/NAME (deploy/NAME) or statefulset/NAME (sts/NAME).
+    /// A workload in the live cluster: deployment/NAME (deploy/NAME), statefulset/NAME (sts/NAME), daemonset/NAME (ds/NAME),
+    /// job/NAME, cronjob/NAME (cj/NAME) or pod/NAME (po/NAME).
     #[arg(value_name = "TYPE/NAME", num_args = 1..=2)]
     workload: Vec<String>,
     /// Manifests: files, folders, or `-` for standard input.
@@ -71,7 +72,7 @@ pub fn run(args: &ExplainArgs) -> Result<String, Failure> {
         texts.push(one(manifest, namespace, &catalog, &options)?);
     }
     match texts.is_empty() {
-        true => Ok("nothing to explain: no Deployment or StatefulSet in the manifests\n".to_owned()),
+        true => Ok("nothing to explain: no Deployment or other workload in the manifests\n".to_owned()),
         false => Ok(texts.join("\n")),
     }
 }
@@ -108,7 +109,7 @@ fn one(
     for warning in &verdict.warnings {
         style::warn(&format!("{}: {}", manifest.place, warning.trim_start_matches("opportune: ")));
     }
-    let text = explained(&manifest.object, namespace, catalog, &verdict)?;
+    let text = explained(&manifest.object, namespace, (catalog, options), &verdict)?;
     Ok(match options.why_off(catalog, namespace) {
         Some(why) => format!("{text}  {why}\n"),
         None => text,
@@ -122,10 +123,11 @@ fn one(
 pub fn explained(
     object: &Value,
     namespace: &str,
-    catalog: &Catalog,
+    (catalog, options): (&Catalog, &Options),
     verdict: &Verdict,
 ) -> Result<String, Failure> {
-    let mut text = heading(object, namespace) + &decisions(object, namespace, catalog, verdict, &headline);
+    let known = (catalog, options);
+    let mut text = heading(object, namespace) + &decisions(object, namespace, known, verdict, &headline);
     if is_accepted(verdict) {
         let after = inject::patched(object, &verdict.patch)?;
         text += &difference(object, &after, "added").unwrap_or_else(|| "\n  nothing is added\n".to_owned());
@@ -150,14 +152,17 @@ fn heading(object: &Value, namespace: &str) -> String {
 fn decisions(
     object: &Value,
     namespace: &str,
-    catalog: &Catalog,
+    (catalog, options): (&Catalog, &Options),
     verdict: &Verdict,
     headline: &dyn Fn(&Intent, &Decision, usize) -> String,
 ) -> String {
     let workload = Workload::read(object).ok().flatten();
     let Some(plan) = &verdict.plan else {
         return match &verdict.result {
-            AdmissionResult::Ignored => "  injection is off in this namespace\n".to_owned(),
+            AdmissionResult::Ignored => match options.why_left_alone(object) {
+                Some(why) => format!("  {why}\n"),
+                None => "  injection is off in this namespace\n".to_owned(),
+            },
             AdmissionResult::FailedOpen(failure) => format!("  {}\n", plain(&failure.to_string())),
             _ => "  nothing is asked for\n".to_owned(),
         };

@@ -14,7 +14,8 @@ pub struct Target {
     pub name: String,
 }
 
-const SUPPORTED: &str = "deployment (deploy) and statefulset (sts)";
+const SUPPORTED: &str =
+    "deployment (deploy), statefulset (sts), daemonset (ds), job, cronjob (cj) and pod (po)";
 
 // === impl Target ===
 
@@ -25,11 +26,17 @@ impl Target {
     /// What is wrong with it, for the person who typed it.
     pub fn of(kind: &str, name: &str) -> Result<Self, String> {
         let lower = kind.to_ascii_lowercase();
-        let (plain, group) = lower.split_once('.').unwrap_or((&lower, "apps"));
-        let kind = match (plain, group) {
-            ("deploy" | "deployment" | "deployments", "apps" | "v1.apps") => workload::Kind::Deployment,
-            ("sts" | "statefulset" | "statefulsets", "apps" | "v1.apps") => workload::Kind::StatefulSet,
-            _ => return Err(format!("`{kind}` is not a type that can be explained: {SUPPORTED}")),
+        let (plain, group) =
+            lower.split_once('.').map_or((&*lower, None), |(plain, group)| (plain, Some(group)));
+        let is_meant = |kind: &workload::Kind| {
+            let is_named =
+                plain == short(*kind) || plain == kind.plural() || kind.name().eq_ignore_ascii_case(plain);
+            let group =
+                group.map(|group| group.strip_prefix("v1.").or(group.strip_prefix("v1")).unwrap_or(group));
+            is_named && group.is_none_or(|group| group == kind.group())
+        };
+        let Some(kind) = workload::Kind::ALL.into_iter().find(is_meant) else {
+            return Err(format!("`{kind}` is not a type that can be explained: {SUPPORTED}"));
         };
         match is_dns_subdomain(name) {
             true => Ok(Self { kind, name: name.to_owned() }),
@@ -39,11 +46,19 @@ impl Target {
 
     /// The resource to ask for.
     pub fn resource(&self) -> Kind {
-        let plural = match self.kind {
-            workload::Kind::Deployment => "deployments",
-            workload::Kind::StatefulSet => "statefulsets",
-        };
-        Kind::of("apps", "v1", plural)
+        Kind::of(self.kind.group(), "v1", self.kind.plural())
+    }
+}
+
+/// As kubectl abbreviates it.
+fn short(kind: workload::Kind) -> &'static str {
+    match kind {
+        workload::Kind::Deployment => "deploy",
+        workload::Kind::StatefulSet => "sts",
+        workload::Kind::DaemonSet => "ds",
+        workload::Kind::Job => "job",
+        workload::Kind::CronJob => "cj",
+        workload::Kind::Pod => "po",
     }
 }
 
@@ -71,6 +86,13 @@ mod tests {
     #[case("deployments.v1.apps/x", "deployments.apps")]
     #[case("sts/x", "statefulsets.apps")]
     #[case("statefulset/x", "statefulsets.apps")]
+    #[case("ds/x", "daemonsets.apps")]
+    #[case("job/x", "jobs.batch")]
+    #[case("jobs.v1.batch/x", "jobs.batch")]
+    #[case("cj/x", "cronjobs.batch")]
+    #[case("CronJob/x", "cronjobs.batch")]
+    #[case("po/x", "pods")]
+    #[case("pods.v1/x", "pods")]
     fn types_are_named_as_to_kubectl(#[case] text: &str, #[case] resource: &str) {
         let target: Target = text.parse().unwrap();
         assert_eq!((target.resource().name().as_str(), target.name.as_str()), (resource, "x"));
@@ -78,7 +100,8 @@ mod tests {
 
     #[rstest]
     #[case("wordpress", "expected TYPE/NAME")]
-    #[case("pod/x", "deployment (deploy) and statefulset (sts)")]
+    #[case("rs/x", "deployment (deploy), statefulset (sts)")]
+    #[case("pods.apps/x", "not a type")]
     #[case("deployments.extensions/x", "not a type")]
     #[case("deploy/", "not a name")]
     #[case("deploy/../secrets", "not a name")]

@@ -3,6 +3,7 @@ use opportune_core::{
     decide::{Decision, Outcome},
     intent::Intent,
     keys,
+    workload::Kind,
 };
 use serde_json::Value;
 
@@ -101,7 +102,8 @@ impl Reported {
 
     /// Notes that nothing can be decided on it.
     pub fn fail(&mut self, object: &Value, problem: &str) {
-        let maps = ["/metadata/annotations", "/spec/template/metadata/annotations"];
+        let of_pods = Kind::of(object).map(Kind::pod_annotations_pointer).unwrap_or_default();
+        let maps = ["/metadata/annotations", of_pods.as_str()];
         let mut maps = maps.iter().filter_map(|pointer| object.pointer(pointer));
         self.is_in_doubt = maps.any(|map| map.get(keys::REQUIRES).is_some());
         self.problem = Some(cut(problem));

@@ -197,14 +197,23 @@ fn live(args: &ReportArgs) -> Result<Report, Failure> {
             let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
             warn_of_slips(object, &format!("{namespace}/{name}"));
         };
-        let not_listed =
-            watch::read_workloads(&cluster.client, args.namespace.as_deref(), &own, &mut take).await;
+        let not_listed = watch::read_workloads(
+            &cluster.client,
+            args.namespace.as_deref(),
+            &own,
+            &options.kinds,
+            &mut take,
+        )
+        .await;
         let not_listed = not_listed
             .map_err(|error| Failure::input(format!("can't read the cluster: {}", with_causes(&error))))?;
-        if not_listed.len() == 2 && not_listed.iter().all(|unread| !unread.is_partly_read) {
+        if not_listed.len() == options.kinds.iter().count()
+            && not_listed.iter().all(|unread| !unread.is_partly_read)
+        {
             return Err(Failure::input(format!(
-                "you have no right to list deployments.apps or statefulsets.apps, not even in namespace {own} \
-                 ({cluster}): choose another namespace by -n, or ask who runs the cluster"
+                "you have no right to list {}, not even in namespace {own} ({cluster}): choose another namespace by \
+                 -n, or ask who runs the cluster",
+                not_listed.iter().map(|unread| unread.resource).collect::<Vec<_>>().join(" or ")
             )));
         }
         // The catalog is read from workloads, too: what was told then is not told again.

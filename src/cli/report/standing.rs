@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use opportune_core::{
-    admit::{Again, Options, look_again},
+    admit::{Again, Options, later, look_again},
     decide::{Decision, Outcome, Plan, Wishes},
     discover::Catalog,
     inject::account::{Account, Standing},
@@ -43,8 +43,9 @@ pub fn of(
     is_hidden: &dyn Fn(&Intent) -> bool,
 ) -> Option<Reported> {
     let again = look_again(object, namespace, catalog, options)?;
-    let mut reported = Reported::of(object, namespace, Kind::of(object)?.name());
-    let why_off = options.why_off(catalog, namespace);
+    let kind = Kind::of(object)?;
+    let mut reported = Reported::of(object, namespace, kind.name());
+    let why_off = options.why_off(catalog, namespace).or_else(|| options.why_left_alone(object));
     let workload = Workload::read(object).ok().flatten();
     let wishes = workload.as_ref().map(Wishes::read).unwrap_or_else(|| Ok(Wishes::default()));
     let problem = match why_off {
@@ -69,7 +70,7 @@ pub fn of(
     let entry = |intent: &Intent| match (why_off, &problem) {
         (Some(why), _) => undecided(intent, State::Off, why),
         (None, Some(why)) => undecided(intent, State::Unknown, why),
-        (None, None) => held.compared(intent, &again, is_hidden(intent)),
+        (None, None) => held.compared(intent, (&again, later(kind)), is_hidden(intent)),
     };
     reported.entries = intents.into_iter().filter_map(entry).collect();
     Some(reported)
@@ -110,15 +111,13 @@ impl<'a> Held<'a> {
     }
 
     /// What it holds beside what a decision says; `None` where it neither asks for the intent nor holds anything of it.
-    fn compared(&self, intent: &Intent, again: &Again, is_hidden: bool) -> Option<Entry> {
+    fn compared(&self, intent: &Intent, (again, later): (&Again, &str), is_hidden: bool) -> Option<Entry> {
         let holding = self.because_of(intent);
         let is_pending = again.pending.contains(intent);
         let entry = |state, reason: &str| self.because_of(intent).entry(intent, again, state, reason);
         let Some(decision) = again.plan.as_ref().and_then(|plan| plan.decisions.get(intent)) else {
             return match (is_pending, holding.stands) {
-                (true, _) => {
-                    Some(entry(State::Pending, "no longer asked for: it goes with the next rollout"))
-                }
+                (true, _) => Some(entry(State::Pending, &format!("no longer asked for: it goes {later}"))),
                 (false, true) => Some(entry(State::Current, "no longer asked for")),
                 (false, false) => None,
             };
@@ -130,26 +129,27 @@ impl<'a> Held<'a> {
             return Some(entry(State::Unknown, &reason));
         }
         if again.missed.contains(intent) {
-            let reason = format!("asked for while the webhook was away; after the next rollout: {would}");
+            let reason = format!("asked for while the webhook was away; {later}: {would}");
             return Some(entry(State::Missed, &reason));
         }
         if is_pending {
-            return Some(entry(State::Pending, &next(&holding, decision)));
+            return Some(entry(State::Pending, &next(&holding, decision, later)));
         }
         if holding.is_torn && again.cause.is_some() {
-            return Some(entry(State::Pending, "a part of it is gone, and comes back with the next rollout"));
+            let reason = format!("a part of it is gone, and comes back {later}");
+            return Some(entry(State::Pending, &reason));
         }
         Some(settled(intent, again, decision, &holding))
     }
 }
 
-/// What the next rollout brings.
-fn next(holding: &Holding, decision: &Decision) -> String {
+/// What comes `later`.
+fn next(holding: &Holding, decision: &Decision, later: &str) -> String {
     match &decision.outcome {
         Outcome::Bound(offer) if holding.offer.as_ref() == Some(&offer.id.to_string()) => {
-            "its offer or the wishes changed since: followed after the next rollout".to_owned()
+            format!("its offer or the wishes changed since: followed {later}")
         }
-        _ => format!("after the next rollout: {decision}"),
+        _ => format!("{later}: {decision}"),
     }
 }
 

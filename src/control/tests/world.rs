@@ -177,7 +177,8 @@ impl World {
 
     /// How often `opportune_deliveries_total` counted a result.
     pub(super) fn counted(&self, result: &str) -> u64 {
-        let text = self.scene.metrics.render(&self.scene.catalog.load(), None, &Pulses::of_all()).unwrap();
+        let text =
+            self.scene.metrics.render(&self.scene.catalog.load(), None, &Pulses::of_discovery()).unwrap();
         let start = format!("opportune_deliveries_total{{result=\"{result}\"}} ");
         text.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok()).unwrap_or_default()
     }

@@ -5,6 +5,7 @@ mod table;
 
 use futures_util::{StreamExt, stream};
 use kube::Client;
+use opportune_core::workload::Kinds;
 use serde_json::{Value, json};
 
 use self::table::{CONTROLLER_EXCESS, EXCESS, Right, WEBHOOK_EXCESS};
@@ -26,12 +27,17 @@ pub(super) async fn look(
     client: &Client,
     namespace: &str,
     configuration: Option<&Value>,
+    kinds: &Kinds,
     providers: &[String],
 ) -> Vec<Finding> {
     let is_managed = is_managed(client, namespace, configuration).await;
     let accounts: [(_, Vec<Right>, _); 2] = [
         (WEBHOOK_ACCOUNT, table::webhook().collect(), [EXCESS.as_slice(), &WEBHOOK_EXCESS].concat()),
-        (CONTROLLER_ACCOUNT, table::controller().collect(), [EXCESS.as_slice(), &CONTROLLER_EXCESS].concat()),
+        (
+            CONTROLLER_ACCOUNT,
+            table::controller(kinds).collect(),
+            [EXCESS.as_slice(), &CONTROLLER_EXCESS].concat(),
+        ),
     ];
     let mut findings = Vec::new();
     for (account, needed, excess) in accounts {
@@ -149,7 +155,7 @@ mod tests {
 
     #[test]
     fn every_right_is_needed_by_code_that_exists() {
-        for right in table::webhook().chain(table::controller()) {
+        for right in table::webhook().chain(table::controller(&Kinds::all())) {
             let path = right.code.split(':').next().unwrap();
             assert!(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists(), "{path}");
         }
@@ -157,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_lacks_and_what_is_too_much_is_named() {
-        let rights: Vec<Right> = table::controller().take(2).collect();
+        let rights: Vec<Right> = table::controller(&Kinds::default()).take(2).collect();
         let finding = judge_needed("ours", "a", &rights, &[Look::Found(true), Look::Found(false)]);
         assert_eq!(finding.result, Mark::Fail);
         assert!(
@@ -173,7 +179,8 @@ mod tests {
     }
     #[test]
     fn a_subresource_is_asked_for_as_one() {
-        let right = table::controller().find(|right| right.short().contains("/status")).unwrap();
+        let right =
+            table::controller(&Kinds::default()).find(|right| right.short().contains("/status")).unwrap();
         assert_eq!(right.short(), "patch serviceoffers/status.opportune.libre.sh");
         let asked = right.attributes("ours");
         assert_eq!((&asked["resource"], &asked["subresource"]), (&json!("serviceoffers"), &json!("status")));

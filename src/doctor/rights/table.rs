@@ -2,8 +2,9 @@
 //! rbac.yaml grants, as data.
 use crate::{
     cluster::{CA_SECRET, CONFIGURATION, LEASE, POLICIES_CONFIGURATION},
-    watch::RESOURCES,
+    watch::{self, RESOURCES, further},
 };
+use opportune_core::workload::Kinds;
 use serde_json::{Value, json};
 
 /// A right, and the code that needs it.
@@ -143,14 +144,12 @@ pub(super) const CONTROLLER_EXCESS: [Right; 5] = [
 ];
 
 /// What delivery needs, in whatever namespace workloads and offers are.
-const DELIVERY: [(Resource, &[&str], &str); 11] = [
+const DELIVERY: [(Resource, &[&str], &str); 9] = [
     (SECRET, &["get"], "src/control/sources.rs: reads the Secret that an offer names"),
     (SECRET, &["create", "update", "delete"], "src/control/deliver.rs: keeps the copies for consumers"),
     (CONFIG_MAP, &["get"], "src/watch/config_maps.rs: the ConfigMap beside a recognised service"),
     (CONFIG_MAP, &["create", "update", "delete"], "src/control/deliver.rs: keeps the files of workloads"),
     (CLAIM, &["get", "create", "update"], "src/control/claims.rs: makes claims"),
-    (("apps", "deployments"), &["patch"], "src/control/refresh.rs: status, withdrawal, rollout"),
-    (("apps", "statefulsets"), &["patch"], "src/control/refresh.rs: status, withdrawal, rollout"),
     (("events.k8s.io", "events"), &["create"], "src/control/events.rs: says what happened to a workload"),
     (
         ("opportune.libre.sh", "serviceoffers/status"),
@@ -161,12 +160,16 @@ const DELIVERY: [(Resource, &[&str], &str); 11] = [
     (("gateway.networking.k8s.io", "httproutes"), &["list", "watch"], "src/watch: what leads to an app"),
 ];
 
-/// All that the controller needs.
-pub(super) fn controller() -> impl Iterator<Item = Right> {
+/// All that the controller needs for workloads of those kinds.
+pub(super) fn controller(kinds: &Kinds) -> impl Iterator<Item = Right> {
     let delivery = DELIVERY
         .iter()
         .flat_map(|(what, verbs, code)| verbs.iter().map(|verb| right(Cluster, *what, verb, "", code)));
-    CONTROLLER.into_iter().chain(discovery()).chain(delivery)
+    let code = "src/control/refresh.rs: status, withdrawal, rollout";
+    let patched = kinds.iter().map(|kind| right(Cluster, (kind.group(), kind.plural()), "patch", "", code));
+    let code = "src/watch: what is delivered to";
+    let watched = further(kinds).flat_map(move |resource| reading(resource, code));
+    CONTROLLER.into_iter().chain(discovery()).chain(delivery).chain(patched).chain(watched)
 }
 
 /// All that the webhook needs.
@@ -176,11 +179,12 @@ pub(super) fn webhook() -> impl Iterator<Item = Right> {
 
 /// What discovery reads, in either.
 fn discovery() -> impl Iterator<Item = Right> {
-    RESOURCES.iter().flat_map(|resource| {
-        let (plural, group) = resource.name.split_once('.').unwrap_or((resource.name, ""));
-        let code = "src/watch: discovery";
-        ["list", "watch"].map(|verb| right(Cluster, (group, plural), verb, "", code))
-    })
+    RESOURCES.iter().flat_map(|resource| reading(resource, "src/watch: discovery"))
+}
+
+fn reading(resource: &'static watch::Resource, code: &'static str) -> [Right; 2] {
+    let (plural, group) = resource.name.split_once('.').unwrap_or((resource.name, ""));
+    ["list", "watch"].map(|verb| right(Cluster, (group, plural), verb, "", code))
 }
 
 // === impl Right ===

@@ -95,7 +95,7 @@ fn what_is_no_longer_asked_for_goes() {
     let mut object = injected("wants: mail");
     object["spec"]["template"]["metadata"]["annotations"][keys::WANTS] = "".into();
     let line = line(&report(&object, CLUSTER));
-    assert_eq!(line, "bound/pending mail/relay: no longer asked for: it goes with the next rollout");
+    assert_eq!(line, "bound/pending mail/relay: no longer asked for: it goes after the next rollout");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn what_somebody_tore_out_comes_back() {
     let env = object["spec"]["template"]["spec"]["containers"][0]["env"].as_array_mut().unwrap();
     env.retain(|entry| entry["name"] != "WORDPRESS_SMTP_HOST");
     let line = line(&report(&object, CLUSTER));
-    assert_eq!(line, "bound/pending mail/relay: a part of it is gone, and comes back with the next rollout");
+    assert_eq!(line, "bound/pending mail/relay: a part of it is gone, and comes back after the next rollout");
 }
 
 #[test]
