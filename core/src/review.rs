@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    admit::{AdmissionResult, Failure, Options, Request, Verdict, admit},
+    admit::{AdmissionResult, Failure, Options, Request, Verdict, admit, admit_uninjected},
     discover::Catalog,
     warning,
     workload::{Kind, text},
@@ -127,10 +127,13 @@ fn read(body: &[u8]) -> Result<Received, NotAReview> {
 impl Received {
     /// The kind that we inject, where the request is about one itself and not about a subresource of it.
     fn kind(&self) -> Option<Kind> {
-        let is_whole = self.sub_resource.as_deref().is_none_or(str::is_empty);
         let [group, version, name] = ["group", "version", "kind"].map(|field| text(&self.kind, field));
         let is_this = |kind: &Kind| kind.group() == group && version == "v1" && kind.name() == name;
-        Kind::ALL.into_iter().find(is_this).filter(|_| is_whole)
+        Kind::ALL.into_iter().find(is_this).filter(|_| self.is_whole())
+    }
+
+    fn is_whole(&self) -> bool {
+        self.sub_resource.as_deref().is_none_or(str::is_empty)
     }
 
     fn verdict(&self, catalog: &Catalog, options: &Options) -> Verdict {
@@ -139,8 +142,13 @@ impl Received {
             "UPDATE" => Some(&self.old_object),
             _ => return Verdict::default(),
         };
+        let namespace =
+            self.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default");
         let Some(kind) = self.kind().filter(|kind| options.kinds.has(*kind)) else {
-            return Verdict::default();
+            return match self.is_whole() {
+                true => admit_uninjected(&self.object, namespace, catalog, options),
+                false => Verdict::default(),
+            };
         };
         if Kind::of(&self.object) != Some(kind) {
             let failure =
@@ -148,8 +156,6 @@ impl Received {
             let warnings = vec![warning::line(&format!("not injected: {failure}"))];
             return Verdict { result: AdmissionResult::FailedOpen(failure), warnings, ..Verdict::default() };
         }
-        let namespace =
-            self.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default");
         admit(&Request { namespace, object: &self.object, old }, catalog, options)
     }
 

@@ -17,7 +17,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use opportune_core::{
-    admit::{Mode, Options},
+    admit::{Inheritance, Mode, Options},
     discover::{Catalog, NamespaceLabel},
     name::is_dns_label,
     workload::{Kind, Kinds},
@@ -124,6 +124,10 @@ struct ScopeArgs {
     /// else makes). [default: as the live cluster's webhook configuration says, else deployments,statefulsets]
     #[arg(long, value_name = "KIND", num_args = 1.., value_delimiter = ',', env = "OPPORTUNE_KINDS")]
     kinds: Vec<Kind>,
+    /// Let the annotations wants, requires, declines, refresh and env.<intent> of a Namespace be defaults for the workloads in
+    /// it.
+    #[arg(long, env = "OPPORTUNE_NAMESPACE_DEFAULTS")]
+    namespace_defaults: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -196,7 +200,8 @@ impl ScopeArgs {
             Some(ModeArg::ClusterWide) => Mode::ClusterWide,
         };
         let excluded_namespaces = self.exclude_namespaces.clone();
-        Options { mode, kinds: self.kinds(), excluded_namespaces, ..Options::default() }
+        let inheritance = if self.namespace_defaults { Inheritance::FromNamespace } else { Inheritance::Off };
+        Options { mode, kinds: self.kinds(), excluded_namespaces, inheritance, ..Options::default() }
     }
 
     fn kinds(&self) -> Kinds {

@@ -146,6 +146,41 @@ impl Objects {
         self.ask(Method::PATCH, &path, "application/json-patch+json", Some(&Value::Array(all))).await
     }
 
+    /// An object that stands in no namespace; `None` where it is not there.
+    ///
+    /// # Errors
+    /// [`Refusal`], never [`Refusal::NotFound`].
+    pub async fn get_cluster(&self, kind: Kind, name: &str) -> Result<Option<Value>, Refusal> {
+        let path = format!("{}/{name}", kind.path(None));
+        match self.ask(Method::GET, &path, "application/json", None).await {
+            Err(Refusal::NotFound) => Ok(None),
+            answer => answer.map(Some),
+        }
+    }
+
+    /// Writes an object that stands in no namespace, unless it changed since it was read: its resourceVersion goes along.
+    ///
+    /// # Errors
+    /// [`Refusal::Conflict`] where it did, [`Refusal::NotFound`] where it is no more.
+    pub async fn replace_cluster(&self, kind: Kind, name: &str, object: &Value) -> Result<Value, Refusal> {
+        let path = format!("{}/{name}?fieldManager={FIELD_MANAGER}", kind.path(None));
+        self.ask(Method::PUT, &path, "application/json", Some(object)).await
+    }
+
+    /// Merges `patch` into the subresource `status` of an object that stands in no namespace.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    pub async fn merge_cluster_status(
+        &self,
+        kind: Kind,
+        name: &str,
+        patch: &Value,
+    ) -> Result<Value, Refusal> {
+        let path = format!("{}/{name}/status?fieldManager={FIELD_MANAGER}", kind.path(None));
+        self.ask(Method::PATCH, &path, "application/merge-patch+json", Some(patch)).await
+    }
+
     /// Merges `patch` into the object's subresource `status`.
     ///
     /// # Errors

@@ -3,6 +3,7 @@ use super::{
     events::{About, Events, Reason},
     offers,
     pace::Pace,
+    policies,
     queue::Done,
     refresh,
     rollouts::Rollouts,
@@ -43,6 +44,12 @@ pub(super) enum Key {
     Offer(OfferId),
     /// Look at all workloads and offers again.
     Everything,
+    /// Make the webhooks of policies what they should be.
+    PolicyWebhooks,
+    /// Say on policies how they are.
+    Policies,
+    /// Look at a workload without a key of ours, since a policy or its Namespace asks for something.
+    Adopt(WorkloadId),
 }
 
 /// The controller at work.
@@ -58,9 +65,12 @@ pub(super) struct Controller {
     pub rollouts: Mutex<Rollouts>,
     pub pace: Pace,
     pub offers: offers::Said,
+    pub conformance: policies::Conformance,
     pub uses: Mutex<Uses>,
     /// The catalog by which all workloads were looked at.
     pub seen: Mutex<Arc<Catalog>>,
+    /// The catalog by which the webhooks of policies were last asked for.
+    pub asked: Mutex<Arc<Catalog>>,
     pub work: mpsc::UnboundedSender<(Key, Duration)>,
 }
 

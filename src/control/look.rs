@@ -2,6 +2,7 @@
 use super::{
     claims,
     controller::{Controller, Key, place_of},
+    policies,
     queue::Done,
     sources::{Place, State, Told},
     uses::{Made, Used},
@@ -37,8 +38,14 @@ impl Controller {
             self.want_offers(&before);
             let missed = self.uses().set_missed(id, false);
             self.metrics.set_missed(missed);
+            if self.conformance.forget(id) {
+                self.want(Key::Policies, policies::SETTLE);
+            }
             return Done::Well;
         };
+        if self.conformance.note(id, &again) {
+            self.want(Key::Policies, policies::SETTLE);
+        }
         let used = Used {
             uid: stored.facts.uid.clone(),
             template: template_hash(&stored.object),
@@ -93,6 +100,11 @@ impl Controller {
         for offer in catalog.offers().filter(|offer| offer.id.source == Source::ServiceOffer) {
             self.want(Key::Offer(offer.id.clone()), Duration::ZERO);
         }
+        if difference.has_policies || !difference.namespaces.is_empty() {
+            self.adopt_all();
+        }
+        // Whom a policy may prefer may have changed.
+        self.want(Key::Policies, policies::SETTLE);
         tracing::debug!(
             micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or_default(),
             "another catalog"

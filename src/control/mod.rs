@@ -4,6 +4,7 @@
 //! The leader's loop is `work`. What a change concerns is looked at (`look`); what workloads use is made (`deliver`, `claims`)
 //! from the Secrets beside offers (`sources`); what came late or failed is told or taken back (`refresh`, `rollouts`); `events`
 //! and `offers` say so. `uses` is the index of it all, and `controller` what all of these share.
+mod adopt;
 mod claims;
 mod content;
 mod controller;
@@ -13,6 +14,7 @@ mod events;
 mod look;
 mod offers;
 mod pace;
+mod policies;
 mod presence;
 mod queue;
 mod refresh;

@@ -7,6 +7,7 @@ use super::{
     look::PASS,
     offers,
     pace::Pace,
+    policies,
     queue::{Done, Queue},
     refresh, rollouts,
     sources::Sources,
@@ -70,8 +71,10 @@ pub async fn work(scene: Scene, rollouts: bool, identity: String) {
         rollouts: Mutex::default(),
         pace: Pace::default(),
         offers: offers::Said::default(),
+        conformance: policies::Conformance::default(),
         uses: Mutex::default(),
         seen: Mutex::default(),
+        asked: Mutex::default(),
         work,
     });
     // Nobody counts what another leader sees.
@@ -84,6 +87,9 @@ pub async fn work(scene: Scene, rollouts: bool, identity: String) {
         queue.push(Key::Workload(id), Duration::ZERO);
     }
     queue.push(Key::Everything, Duration::ZERO);
+    queue.push(Key::PolicyWebhooks, Duration::ZERO);
+    queue.push(Key::Policies, policies::SETTLE);
+    controller.adopt_all();
     let mut running = JoinSet::new();
     let mut verify = interval(VERIFY);
     verify.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -97,6 +103,7 @@ pub async fn work(scene: Scene, rollouts: bool, identity: String) {
                 for id in controller.workloads.take_changed() {
                     queue.push(Key::Workload(id), Duration::ZERO);
                 }
+                controller.adopt_fresh();
                 if controller.rollouts().is_waiting() {
                     queue.push(Key::Rollouts, Duration::ZERO);
                 }
@@ -104,6 +111,9 @@ pub async fn work(scene: Scene, rollouts: bool, identity: String) {
             () = scene.listener.catalog.notified() => {
                 let left = passed.map(|passed| PASS.saturating_sub(passed.elapsed()));
                 queue.push(Key::Everything, left.unwrap_or_default().max(PASS / 20));
+                if controller.asks_otherwise() {
+                    queue.push(Key::PolicyWebhooks, Duration::ZERO);
+                }
             }
             Some((place, told)) = changed_sources.recv() => controller.source_changed(&place, told),
             Some((key, delay)) = wanted.recv() => queue.push(key, delay),
@@ -157,6 +167,9 @@ impl Controller {
             Key::Rollouts => rollouts::roll_out(self).await,
             Key::Offer(id) => offers::say(self, id).await,
             Key::Everything => self.look_at_everything(),
+            Key::PolicyWebhooks => policies::write_webhooks(self).await,
+            Key::Policies => policies::say(self).await,
+            Key::Adopt(id) => self.adopt(id).await,
         };
         if done == Done::Failed
             && let Some(left) = self.uses().until_lasting(key, refresh::PATIENCE)

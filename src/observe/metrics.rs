@@ -17,7 +17,7 @@ use std::{
 const KINDS: &[&str] = &["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod", OTHER];
 const OPERATIONS: &[&str] = &["CREATE", "UPDATE", OTHER];
 const OUTCOMES: &[&str] =
-    &["patched", "unchanged", "denied", "failed_open", "ignored", NOT_A_REVIEW, PANICKED, OTHER];
+    &["patched", "unchanged", "denied", "failed_open", "ignored", NOT_A_REVIEW, NOT_READY, PANICKED, OTHER];
 const INTENTS: &[&str] = &["ldap", "mail", "analytics", "storage", "custom"];
 const RESULTS: &[&str] =
     &["bound", "kept", "absent", "incomplete", "declined", "forbidden", "conflict", "withdrawn", OTHER];
@@ -29,6 +29,7 @@ const BUCKETS: &[f64] =
 
 const OTHER: &str = "other";
 const NOT_A_REVIEW: &str = "not_a_review";
+const NOT_READY: &str = "not_ready";
 const PANICKED: &str = "panicked";
 
 /// All figures of one process, in a registry of their own.
@@ -113,6 +114,11 @@ impl Metrics {
     /// Counts one body that was no review.
     pub fn not_a_review(&self) {
         self.count_request(OTHER, OTHER, NOT_A_REVIEW);
+    }
+
+    /// Counts one request for a policy that is not known here yet.
+    pub fn not_ready(&self) {
+        self.count_request(OTHER, OTHER, NOT_READY);
     }
 
     /// Counts one request whose handling panicked.

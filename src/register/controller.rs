@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::fmt::Write as _;
 
 /// The name of that condition.
-const CONDITION: &str = "is-not-our-own-note";
+pub(super) const CONDITION: &str = "is-not-our-own-note";
 /// What stands before the name in that condition.
 const BEFORE: &str = "request.userInfo.username == ";
 

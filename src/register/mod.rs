@@ -1,6 +1,7 @@
 //! The two webhook configurations, for running outside the cluster; inside it the chart makes the same ones, from the same
 //! file.
 mod controller;
+pub mod policies;
 mod reach;
 
 pub use self::{

@@ -13,7 +13,7 @@ pub use self::admin::{Admin, AdminPort, admin_router};
 pub use self::readiness::{Condition, Readiness};
 pub use self::server::{Addresses, Server};
 pub use self::signals::signals;
-pub use self::webhook::{Webhook, webhook_router};
+pub use self::webhook::{Unanswered, Webhook, webhook_router};
 
 use crate::{tls, watch::Pulses};
 use arc_swap::ArcSwap;

@@ -1,17 +1,17 @@
-//! `POST /mutate`: one AdmissionReview in, one out.
+//! `POST /mutate`, and `POST /mutate/policies/NAME` for what a policy acts on: one AdmissionReview in, one out.
 use super::{Limits, Shared};
 use crate::observe::Metrics;
 use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
-    extract::{Request, State},
+    extract::{Path, Request, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::post,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use opportune_core::{
-    admit::Options,
+    admit::{CatalogState, Options, Selection},
     discover::Catalog,
     review::{self, Answer, Facts, NotAReview},
 };
@@ -28,7 +28,16 @@ const LARGE: u64 = 256 * 1024;
 /// The longest name that Kubernetes knows; a review may claim any.
 const NAME: usize = 253;
 
-type Review = dyn Fn(&[u8]) -> Result<Answer, NotAReview> + Send + Sync;
+type Review = dyn Fn(&[u8], Option<&str>) -> Result<Answer, Unanswered> + Send + Sync;
+
+/// Why a review has no answer.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// The body is none.
+    NotAReview(NotAReview),
+    /// The policy whose webhook was called is not known here: the API server goes by that webhook's `failurePolicy`.
+    NotReady(String),
+}
 
 /// What answers the reviews.
 pub struct Webhook {
@@ -45,9 +54,9 @@ type Place<'a> = (Option<SemaphorePermit<'a>>, SemaphorePermit<'a>);
 // === impl Webhook ===
 
 impl Webhook {
-    /// A webhook that answers by `review`, which must neither block nor wait.
+    /// A webhook that answers by `review`, which must neither block nor wait; it is told of the policy whose webhook was called.
     pub fn new(
-        review: impl Fn(&[u8]) -> Result<Answer, NotAReview> + Send + Sync + 'static,
+        review: impl Fn(&[u8], Option<&str>) -> Result<Answer, Unanswered> + Send + Sync + 'static,
         metrics: Arc<Metrics>,
         limits: Limits,
     ) -> Self {
@@ -67,7 +76,14 @@ impl Webhook {
         metrics: Arc<Metrics>,
         limits: Limits,
     ) -> Self {
-        let review = move |body: &[u8]| review::answer(body, &catalog.load_full(), &options.load());
+        let review = move |body: &[u8], policy: Option<&str>| {
+            let (catalog, options) = (catalog.load_full(), options.load());
+            let answer = match policy {
+                None => review::answer(body, &catalog, &options),
+                Some(policy) => review::answer(body, &catalog, &for_policy(policy, &catalog, &options)?),
+            };
+            answer.map_err(Unanswered::NotAReview)
+        };
         Self::new(review, metrics, limits)
     }
 
@@ -93,7 +109,7 @@ impl Webhook {
         }
     }
 
-    fn answer(&self, body: &[u8], begun: Instant) -> Response {
+    fn answer(&self, body: &[u8], policy: Option<&str>, begun: Instant) -> Response {
         let span = tracing::info_span!(
             "review",
             uid = Empty,
@@ -105,13 +121,18 @@ impl Webhook {
             reason = Empty
         );
         let _inside = span.enter();
-        match (self.review)(body) {
+        match (self.review)(body, policy) {
             Ok(Answer { body, facts }) => {
                 self.metrics.answered(&facts, begun.elapsed());
                 log(&span, &facts);
                 ([(CONTENT_TYPE, "application/json")], body).into_response()
             }
-            Err(NotAReview { reason }) => {
+            Err(Unanswered::NotReady(reason)) => {
+                self.metrics.not_ready();
+                tracing::warn!(reason, "not answered");
+                (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
+            }
+            Err(Unanswered::NotAReview(NotAReview { reason })) => {
                 self.metrics.not_a_review();
                 tracing::debug!(reason, "not a review");
                 (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response()
@@ -149,16 +170,53 @@ pub fn webhook_router(webhook: Arc<Webhook>) -> Router {
         metrics.panicked();
         (StatusCode::INTERNAL_SERVER_ERROR, "internal error\n").into_response()
     };
-    Router::new().route("/mutate", post(mutate)).layer(CatchPanicLayer::custom(on_panic)).with_state(webhook)
+    Router::new()
+        .route("/mutate", post(mutate))
+        .route("/mutate/policies/{name}", post(mutate_for_policy))
+        .layer(CatchPanicLayer::custom(on_panic))
+        .with_state(webhook)
 }
 
 async fn mutate(State(webhook): State<Arc<Webhook>>, request: Request) -> Response {
+    answered(&webhook, None, request).await
+}
+
+async fn mutate_for_policy(
+    State(webhook): State<Arc<Webhook>>,
+    Path(policy): Path<String>,
+    request: Request,
+) -> Response {
+    answered(&webhook, Some(&policy), request).await
+}
+
+async fn answered(webhook: &Webhook, policy: Option<&str>, request: Request) -> Response {
     let begun = Instant::now();
     match timeout(webhook.limits.request, webhook.receive(request)).await {
-        Ok(Ok((body, _place))) => webhook.answer(&body, begun),
+        Ok(Ok((body, _place))) => webhook.answer(&body, policy, begun),
         Ok(Err(refusal)) => refusal.into_response(),
         Err(_) => Refusal::TooSlow.into_response(),
     }
+}
+
+/// What the core is told where the webhook of a policy was called. A policy that is no more has nothing to say; of one that
+/// nobody here heard of yet, nobody can say what it says.
+fn for_policy(policy: &str, catalog: &Catalog, options: &Options) -> Result<Options, Unanswered> {
+    let selection = match catalog.policy(policy) {
+        Some(policy) => Selection::Policy(policy.name.clone()),
+        None if catalog.is_gone_policy(policy) => Selection::Catalog,
+        None if options.catalog == CatalogState::Unread => {
+            return Err(Unanswered::NotReady(
+                "the cluster is still being read: try again in a moment".into(),
+            ));
+        }
+        None => {
+            let name: String = policy.chars().filter(|c| !c.is_control()).take(NAME).collect();
+            return Err(Unanswered::NotReady(format!(
+                "policy {name} is not known here yet: try again in a moment"
+            )));
+        }
+    };
+    Ok(Options { selection, ..options.clone() })
 }
 
 async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {

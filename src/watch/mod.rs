@@ -14,7 +14,7 @@ pub use self::catalog::{Feed, Listener};
 pub use self::once::{Reading, Scope, Unread, read, read_workloads};
 pub use self::pulse::Pulses;
 pub use self::resource::{RESOURCES, Resource, further};
-pub use self::workloads::{Facts, Stored, WorkloadId, Workloads};
+pub use self::workloads::{Facts, Other, Stored, WorkloadId, Workloads};
 
 use opportune_core::discover::NamespacedName;
 use serde_json::Value;

@@ -42,7 +42,7 @@ macro_rules! resource {
 const GATEWAY: &str = "gateway.networking.k8s.io/v1";
 
 /// What discovery reads; the right to list and watch each is needed.
-pub static RESOURCES: [Resource; 9] = [
+pub static RESOURCES: [Resource; 10] = [
     resource!("namespaces", "Namespace", "v1", "namespaces", false),
     resource!("services", "Service", "v1", "services", true),
     resource!("storageclasses.storage.k8s.io", "StorageClass", "storage.k8s.io/v1", "storageclasses", false),
@@ -52,6 +52,13 @@ pub static RESOURCES: [Resource; 9] = [
     resource!("httproutes.gateway.networking.k8s.io", "HTTPRoute", GATEWAY, "httproutes", true),
     resource!("serviceoffers.opportune.libre.sh", "ServiceOffer", keys::API_VERSION, "serviceoffers", true),
     resource!("appprofiles.opportune.libre.sh", "AppProfile", keys::API_VERSION, "appprofiles", false),
+    resource!(
+        "injectionpolicies.opportune.libre.sh",
+        "InjectionPolicy",
+        keys::API_VERSION,
+        "injectionpolicies",
+        false
+    ),
 ];
 
 /// The workloads that may be injected besides those that discovery reads; only a controller reads them, and only those that

@@ -1,6 +1,8 @@
-//! The workloads that have a key of ours, as they stand in the cluster: what a controller works on.
+//! The workloads that have a key of ours, as they stand in the cluster: what a controller works on. Of the others, only what tells
+//! whether a policy acts on them.
 use super::Change;
 use opportune_core::{
+    discover::Labels,
     keys,
     workload::{Kind, Workload, is_made_by_another},
 };
@@ -51,6 +53,15 @@ pub struct Facts {
     pub told: Option<Instant>,
 }
 
+/// What is kept of a workload without a key of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    /// Its own labels.
+    pub labels: Labels,
+    /// Whether another controller owns it.
+    pub is_controlled: bool,
+}
+
 /// All of them. Clones share them.
 #[derive(Clone, Default)]
 pub struct Workloads(Arc<Shared>);
@@ -66,6 +77,11 @@ struct Known {
     /// Objects as text: a parsed one takes several times as much.
     objects: BTreeMap<WorkloadId, (Box<[u8]>, Facts)>,
     dirty: HashSet<WorkloadId>,
+    others: BTreeMap<WorkloadId, Other>,
+    /// Those of the others that came or changed.
+    fresh: HashSet<WorkloadId>,
+    /// Those that count as if they had a key of ours.
+    adopted: HashSet<WorkloadId>,
     /// Kinds of which all were told once.
     listed: HashSet<&'static str>,
 }
@@ -105,12 +121,13 @@ impl Workloads {
                     id.kind.name() == resource.kind
                         && !present.contains(&(Some(id.namespace.clone()), id.name.clone()))
                 };
-                let gone: Vec<WorkloadId> = known.objects.keys().filter(is_gone).cloned().collect();
+                let all = known.objects.keys().chain(known.others.keys());
+                let gone: Vec<WorkloadId> = all.filter(is_gone).cloned().collect();
                 gone.iter().for_each(|id| known.remove(id));
                 known.listed.insert(resource.kind);
             }
         }
-        if !known.dirty.is_empty() {
+        if !(known.dirty.is_empty() && known.fresh.is_empty()) {
             self.0.changed.notify_one();
         }
     }
@@ -135,6 +152,31 @@ impl Workloads {
     /// What changed since it was last asked.
     pub fn take_changed(&self) -> HashSet<WorkloadId> {
         std::mem::take(&mut self.known().dirty)
+    }
+
+    /// The workloads without a key of ours.
+    pub fn others(&self) -> Vec<(WorkloadId, Other)> {
+        self.known().others.iter().map(|(id, other)| (id.clone(), other.clone())).collect()
+    }
+
+    /// Those of them that came or changed since it was last asked.
+    pub fn take_fresh(&self) -> Vec<(WorkloadId, Other)> {
+        let mut known = self.known();
+        let fresh = std::mem::take(&mut known.fresh);
+        let noted = fresh.into_iter().filter_map(|id| {
+            let other = known.others.get(&id)?.clone();
+            Some((id, other))
+        });
+        noted.collect()
+    }
+
+    /// Takes a workload without a key of ours for one that has one, as long as it is there.
+    pub fn adopt(&self, id: &WorkloadId, object: &Value) {
+        let mut known = self.known();
+        known.adopted.insert(id.clone());
+        known.apply(object);
+        drop(known);
+        self.0.changed.notify_one();
     }
 
     /// All of them.
@@ -181,14 +223,18 @@ impl Known {
     fn apply(&mut self, object: &Value) {
         let Some(id) = WorkloadId::of(object) else { return };
         let is_going = object.pointer("/metadata/deletionTimestamp").is_some();
-        if is_going
-            || is_made_by_another(id.kind, object)
-            || is_over(id.kind, object)
-            || !has_key_of_ours(object)
-        {
+        if is_going || is_made_by_another(id.kind, object) || is_over(id.kind, object) {
             self.remove(&id);
             return;
         }
+        if !has_key_of_ours(object) && !self.adopted.contains(&id) {
+            if self.objects.remove(&id).is_some() {
+                self.dirty.insert(id.clone());
+            }
+            self.note_other(id, object);
+            return;
+        }
+        self.others.remove(&id);
         let mut facts = Facts::of(object);
         let Some(text) = stripped(object) else { return };
         match self.objects.get_mut(&id) {
@@ -210,7 +256,19 @@ impl Known {
         self.dirty.insert(id);
     }
 
+    fn note_other(&mut self, id: WorkloadId, object: &Value) {
+        let Ok(Some(workload)) = Workload::read(object) else { return };
+        let other = Other { labels: workload.labels(), is_controlled: workload.is_controlled() };
+        if self.others.get(&id) != Some(&other) {
+            self.fresh.insert(id.clone());
+            self.others.insert(id, other);
+        }
+    }
+
     fn remove(&mut self, id: &WorkloadId) {
+        self.adopted.remove(id);
+        self.others.remove(id);
+        self.fresh.remove(id);
         if self.objects.remove(id).is_some() {
             self.dirty.insert(id.clone());
         }

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Frame;
 use opportune::{
     observe::Metrics,
-    serve::{Admin, Limits, Readiness, Webhook, admin_router, webhook_router},
+    serve::{Admin, Limits, Readiness, Unanswered, Webhook, admin_router, webhook_router},
     tls::{Certificates, Source},
     watch::Pulses,
 };
@@ -43,7 +43,13 @@ fn facts(uid: &str) -> Facts {
 }
 
 /// Answers with the body it got, unless that asks for something else.
-fn review(body: &[u8]) -> Result<Answer, NotAReview> {
+fn review(body: &[u8], policy: Option<&str>) -> Result<Answer, Unanswered> {
+    if let Some(policy) = policy {
+        return match policy {
+            "known" => Ok(Answer { body: b"for a policy".to_vec(), facts: facts("a-uid") }),
+            other => Err(Unanswered::NotReady(format!("policy {other} is not known here yet"))),
+        };
+    }
     match body {
         b"panic" => panic!("asked for"),
         b"fails" => {
@@ -55,7 +61,9 @@ fn review(body: &[u8]) -> Result<Answer, NotAReview> {
             };
             Ok(Answer { body: Vec::new(), facts })
         }
-        b"no review" => Err(NotAReview { reason: "this is no AdmissionReview".to_owned() }),
+        b"no review" => {
+            Err(Unanswered::NotAReview(NotAReview { reason: "this is no AdmissionReview".to_owned() }))
+        }
         body => Ok(Answer { body: body.to_vec(), facts: facts(&String::from_utf8_lossy(body)) }),
     }
 }
@@ -316,4 +324,19 @@ async fn metrics_are_text_with_every_series_from_the_start() {
 async fn the_admin_port_does_not_mutate() {
     let (router, _) = admin().await;
     assert_eq!(send(&router, post("a")).await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn the_webhook_of_a_policy_that_nobody_knows_is_not_answered() {
+    let (router, metrics) = webhook();
+    let post = |policy: &str| {
+        Request::post(format!("/mutate/policies/{policy}")).body(Body::from("a review")).unwrap()
+    };
+    let known = router.clone().oneshot(post("known")).await.unwrap();
+    assert_eq!((known.status(), text(known).await), (StatusCode::OK, "for a policy".to_owned()));
+    let unknown = router.oneshot(post("nobodys.policy")).await.unwrap();
+    assert_eq!(unknown.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text(unknown).await.contains("policy nobodys.policy is not known here yet"));
+    let counted = metrics.render(&Catalog::default(), None, &Pulses::default()).unwrap();
+    assert!(counted.contains(r#"outcome="not_ready"} 1"#), "{counted}");
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Failure, Options, Request, Verdict, versions::Versions};
 use crate::{
-    decide::{MAX_STATUS, Outcome, Plan, Refresh, Term, Terms},
+    decide::{Asker, MAX_STATUS, Outcome, Plan, Refresh, Term, Terms},
     deliver::Needs,
     discover::{Catalog, OfferId},
     inject::{
@@ -258,7 +258,10 @@ impl Again {
                 None => text.clone(),
                 Some(pending) => {
                     let stands = record.and_then(|record| record.part(pending)).is_some();
-                    let is_missed = !stands && was.is_none_or(|was| was.contains(MISSED));
+                    let decision = plan.decisions.get(pending);
+                    // What a policy or the Namespace asks for may have come after the workload.
+                    let is_own = decision.is_some_and(|d| d.asker == Asker::Workload);
+                    let is_missed = is_own && !stands && was.is_none_or(|was| was.contains(MISSED));
                     if is_missed
                         && matches!(plan.decisions.get(pending).map(|d| &d.outcome), Some(Outcome::Bound(_)))
                     {

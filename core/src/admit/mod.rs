@@ -1,6 +1,7 @@
 //! Admission: one workload in; a patch, a plan, warnings, or a denial out.
 mod again;
 mod target;
+mod uninjected;
 mod versions;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use self::again::{Again, is_later, later, look_again, say, template_hash, try_again, withdraw};
+pub use self::uninjected::{UninjectedKind, admit_uninjected, uninjected_kinds};
 use self::versions::Versions;
 use crate::{
     api::OnAbsent,

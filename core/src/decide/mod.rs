@@ -1,5 +1,6 @@
 //! Decision: which offer satisfies which wish, and why not.
 mod choose;
+mod conflicts;
 mod consider;
 mod namespace;
 mod plan;
@@ -7,6 +8,7 @@ mod terms;
 mod wishes;
 
 pub use choose::{Choice, InUse, LeftOut, Question, choose};
+pub use conflicts::conflicts;
 pub use consider::{Considered, Standing, consider};
 pub use namespace::NamespaceDefaults;
 pub(crate) use plan::MAX_STATUS;

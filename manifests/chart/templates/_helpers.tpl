@@ -62,6 +62,9 @@ annotations:
 {{- if ne (join "," (sortAlpha $root.Values.kinds)) "deployments,statefulsets" }}
 {{- $arguments = append $arguments (printf "--kinds=%s" (join "," $root.Values.kinds)) }}
 {{- end }}
+{{- if $root.Values.namespaceDefaults }}
+{{- $arguments = append $arguments "--namespace-defaults" }}
+{{- end }}
 {{- if and (not $isWebhook) $root.Values.rollouts }}
 {{- $arguments = append $arguments "--rollouts" }}
 {{- end }}

@@ -76,7 +76,7 @@ const WEBHOOK: [Right; 8] = [
 ];
 
 /// What the controller needs to lead, and to keep the certificates.
-const CONTROLLER: [Right; 13] = [
+const CONTROLLER: [Right; 14] = [
     right(OurNamespace, LEASES, "create", "", "src/control/election.rs: makes the Lease"),
     right(OurNamespace, LEASES, "get", LEASE, "src/control/election.rs: who leads"),
     right(OurNamespace, LEASES, "update", LEASE, "src/control/election.rs: renews it"),
@@ -85,7 +85,13 @@ const CONTROLLER: [Right; 13] = [
     right(OurNamespaceIfManaged, SECRET, "list", CA_SECRET, "src/tls/keeper.rs: sees it change"),
     right(OurNamespaceIfManaged, SECRET, "watch", CA_SECRET, "src/tls/keeper.rs: sees it change"),
     right(OurNamespaceIfManaged, SECRET, "update", CA_SECRET, "src/tls/keeper.rs: renews the authority"),
-    right(ClusterIfManaged, CONFIGURATIONS, "get", CONFIGURATION, "src/tls/keeper.rs: reads caBundle"),
+    right(
+        Cluster,
+        CONFIGURATIONS,
+        "get",
+        CONFIGURATION,
+        "src/control/policies.rs: what the webhooks of policies take after",
+    ),
     right(
         ClusterIfManaged,
         CONFIGURATIONS,
@@ -97,16 +103,23 @@ const CONTROLLER: [Right; 13] = [
     right(
         ClusterIfManaged,
         CONFIGURATIONS,
-        "get",
+        "watch",
         POLICIES_CONFIGURATION,
-        "src/tls/keeper.rs: reads caBundle",
+        "src/tls/keeper.rs: sees caBundle change",
     ),
     right(
-        ClusterIfManaged,
+        Cluster,
+        CONFIGURATIONS,
+        "get",
+        POLICIES_CONFIGURATION,
+        "src/control/policies.rs: the webhooks of policies",
+    ),
+    right(
+        Cluster,
         CONFIGURATIONS,
         "update",
         POLICIES_CONFIGURATION,
-        "src/tls/keeper.rs: writes caBundle",
+        "src/control/policies.rs: writes the webhooks of policies",
     ),
 ];
 
@@ -144,7 +157,7 @@ pub(super) const CONTROLLER_EXCESS: [Right; 5] = [
 ];
 
 /// What delivery needs, in whatever namespace workloads and offers are.
-const DELIVERY: [(Resource, &[&str], &str); 9] = [
+const DELIVERY: [(Resource, &[&str], &str); 10] = [
     (SECRET, &["get"], "src/control/sources.rs: reads the Secret that an offer names"),
     (SECRET, &["create", "update", "delete"], "src/control/deliver.rs: keeps the copies for consumers"),
     (CONFIG_MAP, &["get"], "src/watch/config_maps.rs: the ConfigMap beside a recognised service"),
@@ -155,6 +168,11 @@ const DELIVERY: [(Resource, &[&str], &str); 9] = [
         ("opportune.libre.sh", "serviceoffers/status"),
         &["patch"],
         "src/control/offers.rs: says who can use an offer",
+    ),
+    (
+        ("opportune.libre.sh", "injectionpolicies/status"),
+        &["patch"],
+        "src/control/policies.rs: says how many workloads a policy acts on",
     ),
     (("networking.k8s.io", "ingresses"), &["list", "watch"], "src/watch: what leads to an app"),
     (("gateway.networking.k8s.io", "httproutes"), &["list", "watch"], "src/watch: what leads to an app"),
