@@ -14,6 +14,7 @@ mod admin;
 mod delivered;
 mod installed;
 mod offers;
+mod person;
 mod sidecar;
 mod trial;
 mod webhook;
@@ -43,6 +44,7 @@ themes![
     notes,
     objects,
     others,
+    personas,
     programs,
     quiet,
     refresh,
@@ -58,12 +60,13 @@ themes![
 ];
 
 /// Files of this folder that hold no trials.
-const NO_THEMES: [&str; 10] = [
+const NO_THEMES: [&str; 11] = [
     "admin",
     "delivered",
     "installed",
     "main",
     "offers",
+    "person",
     "sidecar",
     "trial",
     "webhook",
