@@ -91,7 +91,7 @@ pub(crate) fn plan(catalog: &Catalog, target: &Target<'_>, before: &Before<'_>) 
             pod_labels: &labels,
             named: target.wishes.uses.get(&intent).map(String::as_str),
             in_use: in_use.as_ref(),
-            can_keep: before.stored.is_some(),
+            can_keep: in_use.as_ref().is_some_and(|in_use| before.held(&intent, &in_use.offer)),
             withdrawn: withdrawn.as_ref(),
         };
         let (mut decision, fitted) = decide_one(catalog, target, before, &question, wish);
@@ -262,6 +262,13 @@ impl Before<'_> {
     /// The records that tell what is in use: what the server holds comes first.
     fn records(&self) -> impl Iterator<Item = &Record> {
         self.stored.and_then(|(_, record)| record).into_iter().chain(self.own)
+    }
+
+    /// Whether the server's record says that an offer was in use. What only comes with the request proves nothing: `kept` would
+    /// tell whoever wrote it what there is in other namespaces.
+    fn held(&self, intent: &Intent, offer: &crate::discover::OfferId) -> bool {
+        let record = self.stored.and_then(|(_, record)| record).filter(|record| !record.is_unproven());
+        record.and_then(|record| record.in_use(intent, "")).is_some_and(|in_use| in_use.offer == *offer)
     }
 
     /// What was taken out because it could not be delivered, unless the wishes changed since.
