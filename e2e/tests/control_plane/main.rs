@@ -11,6 +11,9 @@
     reason = "these are tests, which the compiler does not know without its own harness"
 )]
 mod admin;
+mod attack_offers;
+mod attack_records;
+mod attack_texts;
 mod delivered;
 mod installed;
 mod offers;
@@ -28,6 +31,7 @@ use std::{collections::BTreeSet, fs, path::Path, process::ExitCode, sync::Arc};
 use trial::{Run, themes};
 
 themes![
+    attacks,
     away,
     callers,
     calls,
@@ -60,8 +64,11 @@ themes![
 ];
 
 /// Files of this folder that hold no trials.
-const NO_THEMES: [&str; 11] = [
+const NO_THEMES: [&str; 14] = [
     "admin",
+    "attack_offers",
+    "attack_records",
+    "attack_texts",
     "delivered",
     "installed",
     "main",

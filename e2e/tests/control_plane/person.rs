@@ -15,7 +15,6 @@ pub struct Person {
 }
 
 /// What the API server said.
-#[allow(dead_code)]
 #[derive(Debug)]
 pub struct Answer {
     pub code: u16,
@@ -142,7 +141,6 @@ impl Person {
         Ok(Answer { code, body, warnings })
     }
 
-    #[allow(dead_code)]
     /// Makes an object, or says why not.
     pub async fn create(&self, kind: &str, object: &Value) -> Result<Answer> {
         self.ask("create", &place(kind, text(object, "/metadata/namespace"), ""), object).await
@@ -192,7 +190,6 @@ impl Answer {
         Ok(self.body)
     }
 
-    #[allow(dead_code)]
     /// Why it was refused; an error where it was not, or for another reason.
     pub fn refused(&self, words: &str) -> Result<()> {
         ensure!((400..500).contains(&self.code), "it was not refused: {}", self.code);
