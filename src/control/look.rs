@@ -54,7 +54,7 @@ impl Controller {
             offers: again.offers,
             concerned: again.concerned,
         };
-        self.follow_withdrawn(&used);
+        self.follow_withdrawn(&id.namespace, &used);
         if before != used.offers {
             self.want_offers(before.symmetric_difference(&used.offers));
         }
@@ -66,11 +66,13 @@ impl Controller {
         claims::make(self, id, &used).await
     }
 
-    /// What was withdrawn for want of credentials is tried again when they change, so they are followed.
-    fn follow_withdrawn(&self, used: &Used) {
+    /// What was withdrawn for want of credentials is tried again when they change, so they are followed: those of offers that
+    /// the namespace may use. The record that says so is untrusted, and would tell of others.
+    fn follow_withdrawn(&self, namespace: &str, used: &Used) {
         let catalog = self.catalog.load();
         for (intent, withdrawn) in &used.withdrawn {
             let offers = withdrawn.offers().filter_map(|(id, _)| catalog.offer(intent, &id));
+            let offers = offers.filter(|offer| catalog.admits(offer, namespace).is_ok());
             offers.filter_map(|offer| place_of(offer)).for_each(|place| drop(self.sources.state(&place)));
         }
     }
@@ -128,10 +130,14 @@ impl Controller {
         }
         // What is not there is no reason to try again.
         if told == Told::Changed && matches!(self.sources.state(place), State::Present(_)) {
-            let is_waiting = |(intent, withdrawn): &(&Intent, &Withdrawn)| {
-                withdrawn.offers().any(|(id, _)| is_beside(intent, &id))
-            };
             let waiting = uses.withdrawn().map(|(id, used)| {
+                let may_use = |intent: &Intent, offer: &OfferId| {
+                    let offer = catalog.offer(intent, offer);
+                    offer.is_some_and(|offer| catalog.admits(offer, &id.namespace).is_ok())
+                };
+                let is_waiting = |(intent, withdrawn): &(&Intent, &Withdrawn)| {
+                    withdrawn.offers().any(|(id, _)| is_beside(intent, &id) && may_use(intent, &id))
+                };
                 let intents = used.withdrawn.iter().filter(is_waiting).map(|(intent, _)| intent.clone());
                 (id.clone(), intents.collect::<BTreeSet<Intent>>())
             });

@@ -90,7 +90,8 @@ async fn write(controller: &Controller, namespace: &str, name: &str, status: &St
 
 /// How an offer is; `None` while its credentials are being read.
 fn status(controller: &Controller, catalog: &Catalog, offer: &Offer) -> Option<Status> {
-    let consumers = controller.uses().consumers(&offer.id);
+    let may_use = |namespace: &str| catalog.admits(offer, namespace).is_ok();
+    let consumers = controller.uses().consumers(&offer.id, may_use);
     let said = |is_ready: bool, reason: &'static str, message: String| {
         let message = message.chars().take(MESSAGE).collect();
         Some(Status { is_ready, reason, message, consumers })

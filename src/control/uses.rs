@@ -199,9 +199,10 @@ impl Uses {
         self.users.keys().cloned().collect()
     }
 
-    /// How many workloads use an offer.
-    pub(super) fn consumers(&self, offer: &OfferId) -> usize {
-        self.workloads.values().filter(|used| used.offers.contains(offer)).count()
+    /// How many workloads use an offer, of namespaces that may: what a record says is untrusted.
+    pub(super) fn consumers(&self, offer: &OfferId, may_use: impl Fn(&str) -> bool) -> usize {
+        let users = self.workloads.iter().filter(|(_, used)| used.offers.contains(offer));
+        users.filter(|(id, _)| may_use(&id.namespace)).count()
     }
 
     /// The workloads from which something was withdrawn.

@@ -304,7 +304,7 @@ pub fn admit(request: &Request<'_>, catalog: &Catalog, options: &Options) -> Ver
         }),
     };
     let mut verdict = decided.unwrap_or_else(|failure| {
-        let patch = versions.as_before(request).unwrap_or_default();
+        let patch = versions.as_before(request).unwrap_or_else(|| versions.doubted());
         options.undecided(catalog, request, failure, patch, Vec::new())
     });
     verdict.warnings.splice(0..0, warnings);

@@ -388,10 +388,21 @@ impl<'a> Versions<'a> {
             plan.decisions.insert(intent.clone(), Decision::new(false, outcome));
         }
         let injection = Injection { plan, additions, ..Injection::default() };
-        let record = self.sealed(&base, &stored.wishes, &injection);
+        let mut record = self.sealed(&base, &stored.wishes, &injection);
+        record.set_unproven(stored.is_unproven());
         let status = request.old.and_then(|old| Workload::read(old).ok().flatten());
         let status = status.and_then(|old| old.own_annotation(keys::STATUS).map(str::to_owned));
         Some(self.patch(&injection.additions, record, status))
+    }
+
+    /// What to do where nothing can be decided on a workload that the server holds no record of: it stays as it came, and a record
+    /// that it brought says that nobody looked at it.
+    pub(super) fn doubted(&self) -> Vec<PatchOperation> {
+        let doubted = self.own.as_ref().filter(|record| !record.offers.is_empty() && !record.is_unproven());
+        let Some(mut record) = doubted.cloned() else { return Vec::new() };
+        record.set_unproven(true);
+        let status = self.new.own_annotation(keys::STATUS).map(str::to_owned);
+        inject::annotate(&self.new, self.own.as_ref(), Some(record.write()), status)
     }
 
     /// What the person who applied the object should know.

@@ -20,7 +20,7 @@ pub struct Question<'a> {
     pub named: Option<&'a str>,
     /// What the workload uses now.
     pub in_use: Option<&'a InUse>,
-    /// Whether that is what the server holds: the record of an object that is created proves nothing.
+    /// Whether that is what the server's record says, and a decision wrote it: a record that comes with a request proves nothing.
     pub can_keep: bool,
     /// What was taken out because it could not be delivered.
     pub withdrawn: Option<&'a LeftOut>,

@@ -70,9 +70,15 @@ pub struct ClaimToMake {
 }
 
 /// `opportune-<intent>-<offer>-<6 hex>`: one for each offer, the same in each namespace.
+///
+/// Where the offer's name is not all in it, 16: many names would give the same stem, and somebody could find one among them
+/// whose Secret is named as that of another offer.
 pub fn secret_name(intent: &Intent, offer: &OfferId) -> String {
-    let stem = format!("opportune-{intent}-{}", slug(&offer.name));
-    bounded(&stem, &hex(&["secret", intent.as_str(), &offer.key()], 6))
+    let slug = slug(&offer.name);
+    let stem = format!("opportune-{intent}-{slug}");
+    let hash = |digits: usize| hex(&["secret", intent.as_str(), &offer.key()], digits);
+    let name = bounded(&stem, &hash(6));
+    if slug == offer.name && name.starts_with(&stem) { name } else { bounded(&stem, &hash(16)) }
 }
 
 /// `opportune-<app>-<6 hex of app, path and text>`: another content has another name, so that pods are made anew.
@@ -183,6 +189,24 @@ impl ClaimToMake {
 mod tests {
     use super::*;
     use crate::discover::Source;
+
+    /// Found by trying: the first six digits of their hashes are the same.
+    #[test]
+    fn nobody_can_name_an_offer_so_that_its_secret_is_named_as_anothers() {
+        let cache = Intent::parse("cache").unwrap();
+        let name = |namespace: &str, number: &str| {
+            let name = format!("shared-cache-of-the-whole-company-in-one-place-{number}");
+            secret_name(
+                &cache,
+                &OfferId { namespace: Some(namespace.into()), name, source: Source::ServiceOffer },
+            )
+        };
+        assert_ne!(name("directory", "7511"), name("rival", "773"));
+        let plain = OfferId { namespace: Some("a".into()), name: "plain".into(), source: Source::Service };
+        assert_eq!(secret_name(&cache, &plain).len(), "opportune-cache-plain-123456".len());
+        let dotted = OfferId { name: "pl.ain".into(), ..plain };
+        assert_eq!(secret_name(&cache, &dotted).len(), "opportune-cache-pl-ain-0123456789abcdef".len());
+    }
 
     #[test]
     fn names_are_stable_and_short() {

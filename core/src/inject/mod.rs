@@ -151,7 +151,7 @@ impl Facts {
             pod_labels: &self.labels,
             named: target.wishes.uses.get(intent).map(String::as_str),
             in_use: in_use.as_ref(),
-            can_keep: before.stored.is_some(),
+            can_keep: in_use.as_ref().is_some_and(|in_use| before.held(intent, &in_use.offer)),
             withdrawn: withdrawn.as_ref(),
             preferred: &preferred,
             is_enforced,
@@ -360,6 +360,13 @@ impl Before<'_> {
     /// The records that tell what is in use: what the server holds comes first.
     fn records(&self) -> impl Iterator<Item = &Record> {
         self.stored.and_then(|(_, record)| record).into_iter().chain(self.own)
+    }
+
+    /// Whether the server's record says that an offer was in use. What only comes with the request proves nothing: `kept` would
+    /// tell whoever wrote it what there is in other namespaces.
+    fn held(&self, intent: &Intent, offer: &crate::discover::OfferId) -> bool {
+        let record = self.stored.and_then(|(_, record)| record).filter(|record| !record.is_unproven());
+        record.and_then(|record| record.in_use(intent, "")).is_some_and(|in_use| in_use.offer == *offer)
     }
 
     /// What was taken out because it could not be delivered, unless the wishes changed since.

@@ -35,6 +35,9 @@ type Hash = String;
 #[serde(deny_unknown_fields)]
 pub struct Record {
     v: u8,
+    /// Whether it came with a request on which nothing could be decided: what it says of offers in use proves nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unproven: bool,
     /// The digest of the wishes that it was decided by.
     #[serde(default)]
     pub(crate) wishes: String,
@@ -127,6 +130,7 @@ impl Record {
     pub fn new(wishes: String) -> Self {
         Self {
             v: VERSION,
+            unproven: false,
             wishes,
             offers: BTreeMap::new(),
             added: BTreeMap::new(),
@@ -177,6 +181,16 @@ impl Record {
     /// user's.
     pub(crate) fn is_too_large(&self) -> bool {
         self.write().len() > MAX_BYTES
+    }
+
+    /// Whether what it says of offers in use is only what a request said.
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.unproven
+    }
+
+    /// The same, as [`Record::is_unproven`].
+    pub(crate) fn set_unproven(&mut self, is_unproven: bool) {
+        self.unproven = is_unproven;
     }
 
     /// Whether there is anything to remember.

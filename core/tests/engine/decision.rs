@@ -232,6 +232,40 @@ fn a_consent_that_was_withdrawn_is_not_kept(#[case] service: Value, #[case] prov
     assert_eq!(status_of(&after, "ldap"), "absent: no offer");
 }
 
+/// Everybody has the program, and may inject by a catalog of their own.
+#[rstest]
+#[case::on_an_update(false)]
+#[case::beside_what_can_not_be_read(true)]
+fn a_record_that_comes_with_a_request_does_not_tell_what_others_are_offered(#[case] is_slip: bool) {
+    let elsewhere =
+        with(openldap(), "/metadata/annotations/opportune.libre.sh~1consumers", json!("team=other"));
+    let nowhere = World::full().without("Service", "openldap");
+    let wishes = [("wants", "ldap"), ("use.ldap", "directory/openldap")];
+    let forged = inject(&generic(&wishes), &World::full().catalog());
+    let said = [nowhere.clone().and(elsewhere), nowhere].map(|world| {
+        let catalog = world.catalog();
+        if !is_slip {
+            return status(&update(&newer(&forged), &inject(&generic(&wishes), &catalog), &catalog))
+                .to_owned();
+        }
+        let slip = asking(forged.clone(), &[("wants", "ldap"), ("storage", "no path")]);
+        let (made, verdict) = admitted(&slip, None, &catalog, &Options::default());
+        assert!(matches!(verdict.result, AdmissionResult::FailedOpen(_)), "{:?}", verdict.result);
+        assert_eq!(made.pointer(ENV), forged.pointer(ENV), "it stays as it came");
+        let (again, _) = admitted(
+            &asking(made.clone(), &[("storage", "none again")]),
+            Some(&made),
+            &catalog,
+            &Options::default(),
+        );
+        let corrected =
+            without(again.clone(), "/spec/template/metadata/annotations/opportune.libre.sh~1storage");
+        status(&update(&corrected, &again, &catalog)).to_owned()
+    });
+    assert_eq!(said[0], said[1]);
+    assert!(said[0].starts_with("ldap=absent"), "{}", said[0]);
+}
+
 #[test]
 fn absences_share_one_warning_at_create_and_are_not_repeated() {
     let object = generic(&[("wants", "ldap, mail, analytics")]);

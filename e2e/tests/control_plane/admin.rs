@@ -31,7 +31,7 @@ impl Admin {
             "Event" => ("events.k8s.io", "v1"),
             "ServiceOffer" => ("opportune.libre.sh", "v1alpha1"),
             "StorageClass" => ("storage.k8s.io", "v1"),
-            "ClusterRole" | "RoleBinding" => ("rbac.authorization.k8s.io", "v1"),
+            "ClusterRole" | "Role" | "RoleBinding" => ("rbac.authorization.k8s.io", "v1"),
             _ => ("", "v1"),
         };
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));

@@ -22,7 +22,7 @@ pub const GIVEN_UP: Duration = Duration::from_secs(60);
 /// The variable that holds a directory's password.
 pub const PASSWORD: &str = "LDAP_BIND_PASSWORD";
 
-type Check<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+pub type Check<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
 /// Checks that share a control plane and wait for different things: beside each other, and all to their end.
 pub async fn together(checks: Vec<(&str, Check<'_>)>) -> Result<()> {

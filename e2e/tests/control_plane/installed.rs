@@ -121,6 +121,16 @@ impl Installed {
         Ok(())
     }
 
+    /// Where the webhook listens.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// What the webhook's ServiceAccount may do, another process may.
+    pub fn webhook_kubeconfig(&self) -> &Path {
+        &self.roles.1.kubeconfig
+    }
+
     /// The sum of a figure's series that carry these labels, over all controllers that run.
     pub fn figure(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.controllers.iter().filter_map(|replica| Some(replica.metrics().ok()?.sum(name, labels))).sum()
@@ -133,7 +143,10 @@ impl Installed {
             let log = replica.program.log()?;
             lines.extend(
                 log.lines()
-                    .filter(|line| !line.contains(r#""level":"INFO""#) && !line.contains("trying again"))
+                    .filter(|line| {
+                        ![r#""level":"INFO""#, r#""level":"DEBUG""#].iter().any(|level| line.contains(level))
+                            && !line.contains("trying again")
+                    })
                     .map(str::to_owned),
             );
         }

@@ -11,9 +11,13 @@
     reason = "these are tests, which the compiler does not know without its own harness"
 )]
 mod admin;
+mod attack_offers;
+mod attack_records;
+mod attack_texts;
 mod delivered;
 mod installed;
 mod offers;
+mod person;
 mod sidecar;
 mod trial;
 mod webhook;
@@ -27,6 +31,7 @@ use std::{collections::BTreeSet, fs, path::Path, process::ExitCode, sync::Arc};
 use trial::{Run, themes};
 
 themes![
+    attacks,
     away,
     callers,
     calls,
@@ -44,6 +49,7 @@ themes![
     notes,
     objects,
     others,
+    personas,
     policy_cases,
     programs,
     quiet,
@@ -60,12 +66,16 @@ themes![
 ];
 
 /// Files of this folder that hold no trials.
-const NO_THEMES: [&str; 10] = [
+const NO_THEMES: [&str; 14] = [
     "admin",
+    "attack_offers",
+    "attack_records",
+    "attack_texts",
     "delivered",
     "installed",
     "main",
     "offers",
+    "person",
     "sidecar",
     "trial",
     "webhook",

@@ -65,6 +65,20 @@ async fn consumers_are_counted_with_and_without_credentials() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_may_not_use_an_offer_is_no_consumer_of_it_whatever_a_record_says() {
+    let world = World::new();
+    let _leader = world.led().await;
+    world.create("web", &LDAP);
+    sleep(5 * SECOND).await;
+    assert_eq!(status(&world), (json!("Complete"), json!(1)));
+    let mut own = offer("openldap");
+    own["spec"]["consumers"] = json!({});
+    world.know(OFFER, own);
+    sleep(10 * SECOND).await;
+    assert_eq!(status(&world), (json!("Complete"), json!(0)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_status_says_what_is_wrong_with_the_credentials() {
     let world = World::new();
     let _leader = world.led().await;

@@ -144,6 +144,26 @@ async fn what_was_withdrawn_comes_back_when_its_credentials_change_and_not_befor
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_hears_of_the_credentials_of_an_offer_that_is_not_for_them() {
+    let world = World::new();
+    world.api.delete(SOURCE);
+    let _leader = world.led().await;
+    world.create("web", &LDAP);
+    sleep(120 * SECOND).await;
+    assert_eq!(world.counted("withdrawn"), 1);
+    let mut own = offer("openldap");
+    own["spec"]["consumers"] = json!({});
+    world.know(OFFER, own);
+    sleep(120 * SECOND).await;
+    let before = world.workload("web");
+    for password in ["there", "another"] {
+        world.api.put(SOURCE, credentials(password));
+        sleep(120 * SECOND).await;
+    }
+    assert_eq!(world.workload("web"), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_that_is_first_read_is_no_change_of_it() {
     let world = World::new();
     let leader = world.led().await;
