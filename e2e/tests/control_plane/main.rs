@@ -36,6 +36,7 @@ themes![
     explain,
     gitops,
     install,
+    kinds,
     life,
     lifetimes,
     merges,
