@@ -22,6 +22,7 @@ fn objects(u: &mut Unstructured<'_>) -> Result<()> {
         mode: if u.arbitrary()? { Mode::OptIn } else { Mode::ClusterWide },
         excluded_namespaces: Vec::new(),
         delivery: if u.ratio(1, 6)? { DeliveryState::Away } else { DeliveryState::Present },
+        ..Options::default()
     };
     let first = Writer::new(u).workload()?;
     let created = answered(&first, None, &options);

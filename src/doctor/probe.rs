@@ -4,7 +4,7 @@
 use http::{Request, header};
 use http_body_util::BodyExt;
 use kube::{Client, client::Body};
-use opportune_core::{admit::Options, keys, name::is_dns_label};
+use opportune_core::{admit::Options, keys, name::is_dns_label, workload};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -35,6 +35,12 @@ struct Trial {
 
 /// Finds a namespace, and tries both webhooks in it.
 pub(super) async fn look(subject: &Subject<'_>, options: &Options) -> Vec<Finding> {
+    if !options.kinds.has(workload::Kind::Deployment) {
+        return vec![Finding::skip(
+            CHECK,
+            "not tried: it takes a Deployment, and `kinds` leaves Deployments out",
+        )];
+    }
     let client = &subject.cluster.client;
     let namespace = match subject.probe_namespace {
         Some(namespace) => Some(namespace.to_owned()),

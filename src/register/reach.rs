@@ -10,6 +10,7 @@ use opportune_core::{
     workload::{self, Kinds},
 };
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// The resource of webhook configurations.
 pub const CONFIGURATIONS: Kind =
@@ -61,13 +62,15 @@ impl Reach {
     }
 }
 
-/// The kinds in the rules of a configuration.
+/// The kinds in the rules of a configuration; where it names none, the default ones.
 fn kinds(configuration: &Value) -> Kinds {
     let list = |value: &Value, field: &str| value.get(field).and_then(Value::as_array).cloned();
     let webhooks = list(configuration, "webhooks").into_iter().flatten();
     let rules = webhooks.flat_map(|webhook| list(&webhook, "rules").unwrap_or_default());
     let resources = rules.flat_map(|rule| list(&rule, "resources").unwrap_or_default());
-    resources.filter_map(|resource| resource.as_str()?.parse::<workload::Kind>().ok()).collect()
+    let known = resources.filter_map(|resource| resource.as_str()?.parse::<workload::Kind>().ok());
+    let known: BTreeSet<_> = known.collect();
+    if known.is_empty() { Kinds::default() } else { known.into_iter().collect() }
 }
 
 #[cfg(test)]

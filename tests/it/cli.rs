@@ -479,3 +479,22 @@ fn an_injected_file_keeps_its_volume_when_the_catalog_lost_the_class() {
     assert!(after.out.contains("claimName: wordpress-bitnami-wordpress-3875d7"), "{}", after.out);
     assert!(after.out.contains("storage=kept: no offer"), "{}", after.out);
 }
+
+#[rstest]
+#[case(&[], "", "not injected: this kind is not switched on")]
+#[case(&["--kinds", "cronjobs,pods"], "SMTP_HOST", "")]
+fn a_kind_is_injected_offline_where_it_is_named(
+    #[case] kinds: &[&str],
+    #[case] holds: &str,
+    #[case] warns: &str,
+) {
+    let manifest = "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: night}\nspec: {schedule: '0 0 * * *', jobTemplate: \
+         {spec: {template: {metadata: {annotations: {opportune.libre.sh/wants: mail}}, \
+         spec: {containers: [{name: app, image: 'x:1'}]}}}}}\n";
+    let cluster = demo("cluster.yaml");
+    let args = ["inject", "-f", "-", "--catalog", cluster.to_str().unwrap()];
+    let ran = ran(opportune(&args).args(kinds).write_stdin(manifest));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.contains(holds) && ran.err.contains(warns), "{}{}", ran.out, ran.err);
+    assert_eq!(ran.out.contains("SMTP_HOST"), !holds.is_empty());
+}

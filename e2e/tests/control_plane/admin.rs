@@ -27,7 +27,8 @@ impl Admin {
     /// Where objects of this kind are: in one namespace, or in all where that is empty.
     pub fn api(&self, kind: &str, namespace: &str) -> Api<DynamicObject> {
         let (group, version) = match kind {
-            "Deployment" | "ReplicaSet" | "StatefulSet" => ("apps", "v1"),
+            "DaemonSet" | "Deployment" | "ReplicaSet" | "StatefulSet" => ("apps", "v1"),
+            "CronJob" | "Job" => ("batch", "v1"),
             "Event" => ("events.k8s.io", "v1"),
             "ServiceOffer" => ("opportune.libre.sh", "v1alpha1"),
             "StorageClass" => ("storage.k8s.io", "v1"),

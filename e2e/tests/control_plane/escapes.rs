@@ -186,15 +186,18 @@ impl Scene {
                 {"op": "replace", "path": env, "value": [{"name": "LDAP_HOST", "value": "mine.example.org"}]},
                 {"op": "replace", "path": injected, "value": r#"{"v":1}"#}])),
             ("another record", "merge", json!({"metadata": {"annotations": {"opportune.libre.sh/injected": "{}"}}})),
-            ("another owner", "merge", json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap",
-                "name": "x", "controller": true, "uid": "d9607e19-f88f-11e6-a518-42010a800195"}]}})),
-            ("an annotation, and an image", "merge", json!({"spec": {"template": {
+            ("wanting to be left alone", "merge", json!({"spec": {"template": {
                 "metadata": {"annotations": {"opportune.libre.sh/inject": "false"}}}}})),
         ] {
             is_enforced(&self.patched("standing", kind, &patch)?).context(what)?;
         }
         let replaced = self.tenant.feed(&["-n", TENANT, "replace", "-o", "json", "-f", "-"], &manifest.to_string())?;
-        is_enforced(&serde_json::from_str(&replaced)?).context("replacing it")
+        is_enforced(&serde_json::from_str(&replaced)?).context("replacing it")?;
+        // The last one: Kubernetes collects what an owner that is not there has left.
+        let owner = json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x",
+            "controller": true, "uid": "d9607e19-f88f-11e6-a518-42010a800195"}]},
+            "spec": {"template": {"spec": {"terminationGracePeriodSeconds": 7}}}});
+        is_enforced(&self.patched("standing", "merge", &owner)?).context("another owner")
     }
 
     async fn labels_his_namespace(&self) -> Result<()> {

@@ -176,7 +176,9 @@ pub fn lead_here(cluster: &ControlPlane, listen: SocketAddr) -> Result<()> {
             r#"{{"op": "{op}", "path": "/webhooks/{index}/clientConfig/service/port", "value": {value}}}"#
         )
     };
-    let ports = format!("[{}, {}]", port(0), port(1));
+    let names = ["get", "mutatingwebhookconfiguration", "opportune", "-o", "jsonpath={.webhooks[*].name}"];
+    let count = cluster.kubectl(&names)?.split_whitespace().count();
+    let ports = format!("[{}]", (0..count).map(port).collect::<Vec<_>>().join(", "));
     cluster.kubectl(&["patch", "mutatingwebhookconfiguration", "opportune", "--type=json", "-p", &ports])?;
     Ok(())
 }

@@ -42,6 +42,7 @@ themes![
     explain,
     gitops,
     install,
+    kinds,
     life,
     lifetimes,
     merges,

@@ -278,7 +278,9 @@ impl Api {
 }
 
 fn tell(told: Option<(Workloads, Duration)>, path: &str, object: Value, tell: fn(&Workloads, Value)) {
-    let Some((workloads, lag)) = told.filter(|_| path.starts_with("/apis/apps/")) else { return };
+    let is_workload = ["/apis/apps/", "/apis/batch/", "/api/v1/namespaces/blog/pods/"];
+    let is_workload = is_workload.iter().any(|start| path.starts_with(start));
+    let Some((workloads, lag)) = told.filter(|_| is_workload) else { return };
     if lag.is_zero() {
         tell(&workloads, object);
         return;

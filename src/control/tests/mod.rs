@@ -3,6 +3,7 @@
 mod api;
 mod claims;
 mod files;
+mod kinds;
 mod offers;
 mod rollouts;
 mod secrets;

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use opportune_core::{
     admit::{AdmissionResult, Options, Request, admit},
     discover::{Catalog, Inventory},
+    workload::Kinds,
 };
 use serde_json::{Value, json};
 use std::{
@@ -45,7 +46,8 @@ impl World {
     /// A directory is offered to everybody; there is nobody in the namespace `blog` yet, and nobody leads.
     pub(super) fn new() -> Self {
         let api = Api::default();
-        let (catalog, options) = (Arc::new(ArcSwap::<Catalog>::default()), Options::default());
+        let catalog = Arc::new(ArcSwap::<Catalog>::default());
+        let options = Options { kinds: Kinds::all(), ..Options::default() };
         let options = Arc::new(ArcSwap::from_pointee(options));
         let (listener, metrics) = (Listener::default(), Arc::new(Metrics::new().unwrap()));
         api.telling(listener.workloads.clone(), Duration::ZERO);
@@ -81,7 +83,7 @@ impl World {
         }
     }
 
-    fn admitted(&self, mut new: Value, old: Option<&Value>) -> Value {
+    pub(super) fn admitted(&self, mut new: Value, old: Option<&Value>) -> Value {
         let request = Request { namespace: "blog", object: &new, old };
         let verdict = admit(&request, &self.scene.catalog.load(), &self.scene.options.load());
         json_patch::patch(&mut new, &verdict.patch).unwrap();
