@@ -3,15 +3,15 @@
 //!
 //! What they have in common with configuration `opportune` (where to call, how long to wait, who the controller is) is read from
 //! that one, so that the chart and `--register` need not say it twice.
+use super::controller::CONDITION;
 use opportune_core::{
     admit::{Inheritance, Mode, Options, uninjected_kinds},
     api::OnAbsent,
-    discover::{Catalog, Policy},
+    discover::{Catalog, LabelSelector, Policy},
     keys,
     name::hex,
-    workload::Kind,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// What follows the name of a policy in that of its webhook.
 const OF_POLICY: &str = "policies.opportune.libre.sh";
@@ -38,6 +38,18 @@ struct Common<'a> {
     options: &'a Options,
     /// The first webhook of configuration `opportune`.
     model: &'a Value,
+}
+
+/// One webhook, in what it does not share with the others.
+struct Webhook {
+    name: String,
+    /// Whether a request fails where nobody answers.
+    is_strict: bool,
+    rules: Value,
+    conditions: Vec<Value>,
+    client_config: Value,
+    namespaces: Value,
+    objects: Value,
 }
 
 /// The webhooks that policies and Namespaces ask for; `None` where `model`, the configuration `opportune`, has no webhook to
@@ -68,33 +80,24 @@ impl Common<'_> {
         let mut conditions = vec![changes()];
         if !policy.acts_unasked() {
             // Where nothing of ours was asked for or added, there is nothing to forbid.
-            conditions.push(condition(
-                "concerns",
-                &format!("[object, oldObject].exists(o, o != null && {})", has_key()),
-            ));
+            let concerns = format!("[object, oldObject].exists(o, o != null && {})", has_key());
+            conditions.push(condition("concerns", &concerns));
         }
-        if spec.enforce.is_empty() {
-            let annotated = format!("[object].exists(o, {})", has_key());
-            conditions.push(condition("is-not-an-operators", &format!("!{IS_OWNED} || {annotated}")));
-        } else {
-            conditions
-                .push(condition("is-not-made-by-kubernetes", &format!("!({IS_OWNED} && {IS_KUBERNETES})")));
-        }
+        conditions.push(match spec.enforce.is_empty() {
+            true => is_no_operators(&format!(" || [object].exists(o, {})", has_key())),
+            false => is_not_made_by_kubernetes(),
+        });
         let is_by_label = spec.enforce.is_empty() && spec.forbid.is_empty();
-        let rules = rules(
-            Kind::ALL
-                .into_iter()
-                .filter(|kind| self.options.kinds.has(*kind))
-                .map(|kind| (kind.group(), kind.plural(), kind.is_made_once())),
-        );
-        let mut webhook =
-            self.webhook(&webhook_name(policy, OF_POLICY), is_strict(policy), rules, conditions);
-        webhook["clientConfig"] = self.called_for(policy);
-        webhook["namespaceSelector"] = self.namespaces(Some(policy), is_by_label, None);
-        if let Some(selector) = &spec.workload_selector {
-            webhook["objectSelector"] = json!(selector);
-        }
-        Some(webhook)
+        let webhook = Webhook {
+            name: webhook_name(policy, OF_POLICY),
+            is_strict: is_strict(policy),
+            rules: self.rules_of_injected(),
+            conditions,
+            client_config: self.called_for(policy),
+            namespaces: self.namespaces(spec.namespace_selector.as_ref(), is_by_label, None),
+            objects: spec.workload_selector.as_ref().map_or_else(|| json!({}), |selector| json!(selector)),
+        };
+        Some(webhook.write(self.model))
     }
 
     /// The webhook by which what is enforced is not got round by a kind that can't be given it.
@@ -102,18 +105,17 @@ impl Common<'_> {
         if policy.spec.enforce.is_empty() {
             return None;
         }
-        let rules = rules(
-            uninjected_kinds(&self.options.kinds).map(|kind| (kind.group, kind.plural, kind.is_made_once)),
-        );
-        let conditions = vec![
-            changes(),
-            condition("is-not-made-by-kubernetes", &format!("!({IS_OWNED} && {IS_KUBERNETES})")),
-        ];
-        let mut webhook =
-            self.webhook(&webhook_name(policy, OF_OTHERS), is_strict(policy), rules, conditions);
-        webhook["clientConfig"] = self.called_for(policy);
-        webhook["namespaceSelector"] = self.namespaces(Some(policy), false, None);
-        Some(webhook)
+        let kinds = uninjected_kinds(&self.options.kinds);
+        let webhook = Webhook {
+            name: webhook_name(policy, OF_OTHERS),
+            is_strict: is_strict(policy),
+            rules: rules(kinds.map(|kind| (kind.group, kind.plural, kind.is_made_once))),
+            conditions: vec![changes(), is_not_made_by_kubernetes()],
+            client_config: self.called_for(policy),
+            namespaces: self.namespaces(policy.spec.namespace_selector.as_ref(), false, None),
+            objects: json!({}),
+        };
+        Some(webhook.write(self.model))
     }
 
     /// Those by which workloads without annotations get what their Namespaces say.
@@ -124,79 +126,56 @@ impl Common<'_> {
             .filter_map(|(name, facts)| Some((name, !facts.defaults.as_ref()?.wishes.requires.is_empty())))
             .collect();
         saying.sort_unstable();
-        let named = |requires: bool| -> Vec<&String> {
-            saying.iter().filter(|(_, other)| *other == requires).map(|(name, _)| *name).collect()
-        };
-        let kinds = || Kind::ALL.into_iter().filter(|kind| self.options.kinds.has(*kind));
-        let rules = || rules(kinds().map(|kind| (kind.group(), kind.plural(), kind.is_made_once())));
-        let one = |what: &str, requires: bool, not: &str| {
-            let names = named(requires);
-            if names.is_empty() {
-                return None;
-            }
-            let conditions = vec![
-                changes(),
-                condition("is-not-an-operators", &format!("!{IS_OWNED}")),
-                // Those the webhooks of configuration `opportune` are called for.
-                condition("is-nobody-elses", not),
-            ];
-            let mut webhook = self.webhook(&format!("{what}.{OF_NAMESPACES}"), requires, rules(), conditions);
-            webhook["clientConfig"] = self.model.get("clientConfig").cloned().unwrap_or_default();
-            webhook["namespaceSelector"] = self.namespaces(None, true, Some(&names));
-            Some(webhook)
+        let one = |what: &str, is_strict: bool, not: &str| {
+            let named = saying.iter().filter(|(_, requires)| *requires == is_strict);
+            let names: Vec<&String> = named.map(|(name, _)| *name).collect();
+            let webhook = Webhook {
+                name: format!("{what}.{OF_NAMESPACES}"),
+                is_strict,
+                rules: self.rules_of_injected(),
+                // The last: those for which the webhooks of configuration `opportune` are called.
+                conditions: vec![changes(), is_no_operators(""), condition("is-nobody-elses", not)],
+                client_config: self.model.get("clientConfig").cloned().unwrap_or_default(),
+                namespaces: self.namespaces(None, true, Some(&names)),
+                objects: json!({}),
+            };
+            (!names.is_empty()).then(|| webhook.write(self.model))
         };
         let untouched = format!("![object, oldObject].exists(o, o != null && {})", has_key());
         let not_required = format!("![object].exists(o, {ANNOTATIONS}.exists(a, '{}' in a))", keys::REQUIRES);
-        [one("defaults", false, &untouched), one("requires", true, &not_required)]
-            .into_iter()
-            .flatten()
-            .collect()
+        let both = [one("defaults", false, &untouched), one("requires", true, &not_required)];
+        both.into_iter().flatten().collect()
     }
 
-    fn webhook(&self, name: &str, is_strict: bool, rules: Value, mut conditions: Vec<Value>) -> Value {
-        conditions.insert(0, condition("stays", "!has(object.metadata.deletionTimestamp)"));
-        let models = self.model.get("matchConditions").and_then(Value::as_array).into_iter().flatten();
-        let note = |condition: &&Value| {
-            condition.get("name").is_some_and(|name| name == super::controller::CONDITION)
-        };
-        conditions.extend(models.filter(note).cloned());
-        let taken = |field: &str, default: Value| self.model.get(field).cloned().unwrap_or(default);
-        json!({
-            "name": name,
-            "admissionReviewVersions": ["v1"],
-            "failurePolicy": if is_strict { "Fail" } else { "Ignore" },
-            "matchPolicy": "Equivalent",
-            "reinvocationPolicy": "IfNeeded",
-            "sideEffects": "None",
-            "timeoutSeconds": taken("timeoutSeconds", json!(5)),
-            "objectSelector": {},
-            "rules": rules,
-            "matchConditions": conditions,
-        })
+    fn rules_of_injected(&self) -> Value {
+        let kinds = self.options.kinds.iter();
+        rules(kinds.map(|kind| (kind.group(), kind.plural(), kind.is_made_once())))
     }
 
     /// Where to call for a policy: as for annotations, at the policy's own path.
     fn called_for(&self, policy: &Policy) -> Value {
         let mut config = self.model.get("clientConfig").cloned().unwrap_or_default();
-        let further =
-            |path: &str| Value::from(format!("{}/policies/{}", path.trim_end_matches('/'), policy.name));
-        if let Some(url) = config.get("url").and_then(Value::as_str) {
-            config["url"] = further(url);
-        } else if let Some(service) = config.get_mut("service").and_then(Value::as_object_mut) {
-            let path = service.get("path").and_then(Value::as_str).unwrap_or_default();
-            let path = further(path);
-            service.insert("path".to_owned(), path);
+        let place = match config.get("url").is_some() {
+            true => config.pointer_mut("/url"),
+            false => config.pointer_mut("/service/path"),
+        };
+        if let Some(Value::String(place)) = place {
+            *place = format!("{}/policies/{}", place.trim_end_matches('/'), policy.name);
         }
         config
     }
 
-    /// The namespaces: those of a policy or by name, but for those that are never touched; where `is_by_label`, only those in
-    /// which injection is on.
-    fn namespaces(&self, policy: Option<&Policy>, is_by_label: bool, names: Option<&Vec<&String>>) -> Value {
-        let selector = policy.and_then(|policy| policy.spec.namespace_selector.as_ref());
-        let mut selector = selector.map_or_else(|| json!({}), |selector| json!(selector));
-        let mut expressions =
-            selector.get("matchExpressions").and_then(Value::as_array).cloned().unwrap_or_default();
+    /// The namespaces that `selector` selects, or those of these names, but for those that are never touched; where `is_by_label`,
+    /// only those in which injection is on.
+    fn namespaces(
+        &self,
+        selector: Option<&LabelSelector>,
+        is_by_label: bool,
+        names: Option<&[&String]>,
+    ) -> Value {
+        let selector = selector.map_or_else(|| json!({}), |selector| json!(selector));
+        let expressions = selector.get("matchExpressions").and_then(Value::as_array);
+        let mut expressions = expressions.cloned().unwrap_or_default();
         let mut excluded = vec![keys::KUBE_SYSTEM];
         excluded.extend(self.options.excluded_namespaces.iter().map(String::as_str));
         excluded.sort_unstable();
@@ -213,8 +192,37 @@ impl Common<'_> {
                 }
             });
         }
-        selector["matchExpressions"] = expressions.into();
-        selector
+        match selector.get("matchLabels") {
+            Some(labels) => json!({"matchLabels": labels, "matchExpressions": expressions}),
+            None => json!({"matchExpressions": expressions}),
+        }
+    }
+}
+
+// === impl Webhook ===
+
+impl Webhook {
+    /// As the API server would give it back, so that what is there can be compared with it.
+    fn write(self, model: &Value) -> Value {
+        let conditions = model.get("matchConditions").and_then(Value::as_array).into_iter().flatten();
+        let note = conditions.filter(|condition| condition.get("name").is_some_and(|name| name == CONDITION));
+        let stays = condition("stays", "!has(object.metadata.deletionTimestamp)");
+        let conditions: Vec<Value> =
+            std::iter::once(stays).chain(self.conditions).chain(note.cloned()).collect();
+        json!({
+            "name": self.name,
+            "admissionReviewVersions": ["v1"],
+            "clientConfig": self.client_config,
+            "failurePolicy": if self.is_strict { "Fail" } else { "Ignore" },
+            "matchConditions": conditions,
+            "matchPolicy": "Equivalent",
+            "namespaceSelector": self.namespaces,
+            "objectSelector": self.objects,
+            "reinvocationPolicy": "IfNeeded",
+            "rules": self.rules,
+            "sideEffects": "None",
+            "timeoutSeconds": model.get("timeoutSeconds").cloned().unwrap_or_else(|| json!(5)),
+        })
     }
 }
 
@@ -232,6 +240,16 @@ fn webhook_name(policy: &Policy, suffix: &str) -> String {
 
 fn condition(name: &str, expression: &str) -> Value {
     json!({"name": name, "expression": expression})
+}
+
+/// What an operator made is left alone, `unless` that is a CEL expression that says otherwise.
+fn is_no_operators(unless: &str) -> Value {
+    condition("is-not-an-operators", &format!("!{IS_OWNED}{unless}"))
+}
+
+/// What Kubernetes' own controllers make of a template was decided on as that template.
+fn is_not_made_by_kubernetes() -> Value {
+    condition("is-not-made-by-kubernetes", &format!("!({IS_OWNED} && {IS_KUBERNETES})"))
 }
 
 /// A CEL expression: whether `o` has a key of ours.
@@ -294,8 +312,7 @@ pub fn written(configuration: &Value, mut webhooks: Vec<Value>) -> Option<Value>
         return None;
     }
     let mut configuration = configuration.clone();
-    let fields: Option<&mut Map<String, Value>> = configuration.as_object_mut();
-    if let Some(fields) = fields {
+    if let Some(fields) = configuration.as_object_mut() {
         match webhooks.is_empty() {
             true => drop(fields.remove("webhooks")),
             false => drop(fields.insert("webhooks".to_owned(), webhooks.into())),

@@ -1,5 +1,10 @@
 use super::*;
-use opportune_core::{discover::Inventory, discover::Recipes, inject::profile::Profiles, workload::Kinds};
+use opportune_core::{
+    discover::Inventory,
+    discover::Recipes,
+    inject::profile::Profiles,
+    workload::{Kind, Kinds},
+};
 use rstest::rstest;
 use std::sync::Arc;
 
