@@ -28,7 +28,7 @@ use crate::{
         Cluster,
         look::{Look, with_causes},
     },
-    register::Reach,
+    register::{Reach, policies},
 };
 
 /// Makes any Kubernetes workload use the directory, mail server, analytics and storage of the cluster it lands in.
@@ -125,7 +125,7 @@ struct ScopeArgs {
     #[arg(long, value_name = "KIND", num_args = 1.., value_delimiter = ',', env = "OPPORTUNE_KINDS")]
     kinds: Vec<Kind>,
     /// Let the annotations wants, requires, declines, refresh and env.<intent> of a Namespace be defaults for the workloads in
-    /// it.
+    /// it. Against a live cluster also where its webhooks say so.
     #[arg(long, env = "OPPORTUNE_NAMESPACE_DEFAULTS")]
     namespace_defaults: bool,
 }
@@ -221,6 +221,9 @@ impl ScopeArgs {
                 options.kinds = reach.kinds.clone();
             }
             options.excluded_namespaces.extend(reach.excluded_namespaces.iter().cloned());
+        }
+        if policies::has_namespaces(&cluster.client).await {
+            options.inheritance = Inheritance::FromNamespace;
         }
         (options, reach)
     }

@@ -38,6 +38,10 @@ pub fn from_manifests(manifests: &[Manifest], folders: &Folders) -> Result<Catal
             continue;
         }
         if let Err(error) = inventory.apply(&manifest.object) {
+            // A check that passes because a policy was left out says nothing.
+            if manifest.object.get("kind").is_some_and(|kind| kind == "InjectionPolicy") {
+                return Err(Failure::input(format!("{}: {error}", manifest.place)));
+            }
             style::warn(&format!("{}: left out: {error}", manifest.place));
         }
     }

@@ -3,7 +3,9 @@
 //!
 //! What they have in common with configuration `opportune` (where to call, how long to wait, who the controller is) is read from
 //! that one, so that the chart and `--register` need not say it twice.
-use super::controller::CONDITION;
+use super::{CONFIGURATIONS, controller::CONDITION};
+use crate::cluster::{POLICIES_CONFIGURATION, look::Look};
+use kube::Client;
 use opportune_core::{
     admit::{Inheritance, Mode, Options, uninjected_kinds},
     api::OnAbsent,
@@ -18,7 +20,7 @@ const OF_POLICY: &str = "policies.opportune.libre.sh";
 /// What follows it in that of the webhook for kinds that are not injected.
 const OF_OTHERS: &str = "others.opportune.libre.sh";
 /// The webhooks for the defaults of Namespaces, which begin with what they are about.
-pub const OF_NAMESPACES: &str = "namespaces.opportune.libre.sh";
+const OF_NAMESPACES: &str = "namespaces.opportune.libre.sh";
 /// The longest name of a policy that stands as it is in a webhook's, which has 253 characters at most.
 const MAX_NAME: usize = 200;
 
@@ -50,6 +52,16 @@ struct Webhook {
     client_config: Value,
     namespaces: Value,
     objects: Value,
+}
+
+/// Whether configuration `opportune-policies` of a cluster has webhooks for the defaults of Namespaces; what can't be read has none.
+pub async fn has_namespaces(client: &Client) -> bool {
+    let Look::Found(configuration) = CONFIGURATIONS.get(client, None, POLICIES_CONFIGURATION).await else {
+        return false;
+    };
+    let names = configuration.get("webhooks").and_then(Value::as_array).into_iter().flatten();
+    let mut names = names.filter_map(|webhook| webhook.get("name")?.as_str());
+    names.any(|name| name.ends_with(OF_NAMESPACES))
 }
 
 /// The webhooks that policies and Namespaces ask for; `None` where `model`, the configuration `opportune`, has no webhook to

@@ -11,7 +11,7 @@ mod resource;
 mod workloads;
 
 pub use self::catalog::{Feed, Listener};
-pub use self::once::{Reading, Scope, Unread, read, read_workloads};
+pub use self::once::{Reading, Scope, Unread, Wanted, read, read_workloads};
 pub use self::pulse::Pulses;
 pub use self::resource::{RESOURCES, Resource, further};
 pub use self::workloads::{Facts, Other, Stored, WorkloadId, Workloads};

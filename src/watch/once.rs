@@ -141,8 +141,17 @@ async fn list(
     Ok(())
 }
 
-/// Hands `take` each workload of those kinds that has a key of ours, page by page: those of a namespace, or all of them, or, where that is
-/// forbidden, those of the namespace `own`. Returns what could not be read.
+/// Which workloads are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Those that have a key of ours.
+    WithKeyOfOurs,
+    /// All of them.
+    All,
+}
+
+/// Hands `take` each workload of those kinds that is `wanted`, page by page: those of a namespace, or all of them, or, where that
+/// is forbidden, those of the namespace `own`; none that another workload makes. Returns what could not be read.
 ///
 /// # Errors
 /// [`Error`] where the API server does not answer.
@@ -151,6 +160,7 @@ pub async fn read_workloads(
     namespace: Option<&str>,
     own: &str,
     kinds: &Kinds,
+    wanted: Wanted,
     take: &mut dyn FnMut(&Value),
 ) -> Result<Vec<Unread>, Error> {
     let mut unread = Vec::new();
@@ -159,11 +169,11 @@ pub async fn read_workloads(
         let mut told = |is_partly_read, reason| {
             unread.push(Unread { resource: name, kind, is_forbidden: true, is_partly_read, reason })
         };
-        match each_workload(client, resource, namespace, take).await {
+        match each_workload(client, resource, namespace, wanted, take).await {
             Ok(()) => {}
             Err(error) if !error.is_forbidden() => return Err(error),
             Err(_) if namespace.is_some() => told(false, FORBIDDEN_HERE),
-            Err(_) => match each_workload(client, resource, Some(own), take).await {
+            Err(_) => match each_workload(client, resource, Some(own), wanted, take).await {
                 Ok(()) => told(true, FORBIDDEN),
                 Err(error) if error.is_forbidden() => told(false, FORBIDDEN),
                 Err(error) => return Err(error),
@@ -177,18 +187,18 @@ async fn each_workload(
     client: &Client,
     resource: &'static Resource,
     namespace: Option<&str>,
+    wanted: Wanted,
     take: &mut dyn FnMut(&Value),
 ) -> Result<(), Error> {
     let mut pages = resource.pages(client, namespace);
     while let Some(objects) = pages.next().await? {
-        objects.iter().filter(|object| is_ours_to_tell(object)).for_each(&mut *take);
+        let told = objects.iter().filter(|object| {
+            let is_made = Kind::of(object).is_some_and(|kind| is_made_by_another(kind, object));
+            !is_made && (wanted == Wanted::All || has_key_of_ours(object))
+        });
+        told.for_each(&mut *take);
     }
     Ok(())
-}
-
-/// Whether it has a key of ours, and is not made by another workload that has them.
-fn is_ours_to_tell(object: &Value) -> bool {
-    has_key_of_ours(object) && !Kind::of(object).is_some_and(|kind| is_made_by_another(kind, object))
 }
 
 const FORBIDDEN_HERE: &str = "you have no right to list it in this namespace";

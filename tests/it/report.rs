@@ -129,7 +129,7 @@ fn where_injection_is_off_it_is_said_and_nothing_is_required() {
 
 #[rstest]
 #[case::table("table", "no workload asks for anything or holds anything of ours\n")]
-#[case::csv("csv", "namespace,kind,name,intent,result,offer,required,state,reason\r\n")]
+#[case::csv("csv", "namespace,kind,name,intent,result,offer,required,origin,state,reason\r\n")]
 fn nothing_is_reported_of_nothing(#[case] output: &str, #[case] text: &str) {
     for workloads in [&[][..], &[workload("Deployment", "blog", "plain", &[])]] {
         let ran = report(workloads, &["-o", output, "--check"]);

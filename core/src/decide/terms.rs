@@ -113,6 +113,8 @@ pub struct Terms {
     pub refresh_by: Option<Asker>,
     /// Whether it takes defaults from its Namespace.
     pub inherits: bool,
+    /// The intents whose variables are those that the Namespace says.
+    pub mapped_by_namespace: BTreeSet<Intent>,
     /// Whether preferences count for what is not enforced.
     is_on: bool,
 }
@@ -134,10 +136,15 @@ impl Terms {
         let (refresh, refresh_by) =
             said.map_or((Refresh::default(), None), |(refresh, asker)| (refresh, Some(asker)));
         let intents = Levels { subject, wishes: &wishes, defaults, policies: &policies }.resolve();
+        let mut mapped_by_namespace = BTreeSet::new();
         for (intent, lines) in defaults.into_iter().flat_map(|defaults| &defaults.env) {
-            wishes.env.entry(intent.clone()).or_insert_with(|| lines.clone());
+            if !wishes.env.contains_key(intent) {
+                wishes.env.insert(intent.clone(), lines.clone());
+                mapped_by_namespace.insert(intent.clone());
+            }
         }
-        Self { wishes, intents, policies, refresh, refresh_by, inherits, is_on: subject.is_on }
+        let is_on = subject.is_on;
+        Self { wishes, intents, policies, refresh, refresh_by, inherits, mapped_by_namespace, is_on }
     }
 
     /// Whether anything holds that the workload can't undo.

@@ -82,6 +82,16 @@ pub enum Refresh {
     Rollout,
 }
 
+impl std::fmt::Display for Refresh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Never => "never",
+            Self::Notify => "notify",
+            Self::Rollout => "rollout",
+        })
+    }
+}
+
 /// An annotation outside its grammar.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("annotation {key}: {reason}")]

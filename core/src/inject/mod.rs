@@ -167,6 +167,10 @@ impl Facts {
             }
         }
         decision.because.extend(question.told(&decision.outcome));
+        if target.terms.mapped_by_namespace.contains(intent) {
+            let because = format!("its variables are those of the Namespace's annotation env.{intent}");
+            decision.because.push(because);
+        }
         (decision, fitted)
     }
 }

@@ -157,6 +157,7 @@ impl StorageQuestion<'_> {
         }
         for (path, wished) in &mut paths {
             if let Wished::Anew(size) = wished {
+                target.say_default(path, fitted);
                 target.limit(path, size, fitted);
             }
         }
@@ -318,6 +319,15 @@ impl Target<'_> {
             }
         }
         paths
+    }
+
+    /// Says by which policy a volume has its size, where nobody nearer says one.
+    fn say_default(&self, path: &str, fitted: &mut Fitted) {
+        let is_said = self.wishes.storage.get(path).is_some_and(Option::is_some)
+            || self.profile.is_some_and(|profile| profile.size_of(path).is_some());
+        if let Some(PolicySize { policy, size }) = self.terms.default_size().filter(|_| !is_said) {
+            fitted.because.push(format!("policy {policy} gives {path} {size} by default"));
+        }
     }
 
     /// Cuts the size of a new volume down to what policies allow.

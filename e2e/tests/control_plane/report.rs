@@ -97,7 +97,7 @@ async fn a_reader_of_one_namespace_sees_what_stands_there_and_what_is_unknown(cl
 }
 
 fn entry(intent: &str, result: &str, offer: Option<&str>, state: &str, reason: &str) -> Value {
-    json!({"intent": intent, "result": result, "offer": offer, "required": false, "state": state, "reason": reason})
+    json!({"intent": intent, "result": result, "offer": offer, "required": false, "origin": "workload", "enforced": null, "state": state, "reason": reason})
 }
 
 fn report(opportune: &Tool, namespace: &str) -> Result<Value> {

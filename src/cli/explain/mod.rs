@@ -181,6 +181,9 @@ fn decisions(
             let line = format!("    {mark} {} ({origin}): {}\n", offer.id, plain(&standing));
             text += &if mark == "->" { line } else { style::paint(style::FAINT, line.trim_end()) + "\n" };
         }
+        for because in &decision.because {
+            text += &format!("    because: {}\n", plain(because));
+        }
         if let Some(note) = profile_note(catalog, plan.profile.as_deref(), intent) {
             text += &format!("    note: {}\n", plain(&note));
         }
@@ -201,6 +204,16 @@ fn head(catalog: &Catalog, workload: Option<&Workload<'_>>, plan: &Plan) -> Stri
         text += &format!("              also matches: {other} (same pattern length)\n");
     }
     text += &format!("  containers  {}\n", plain(&plan.containers.join(", ")));
+    if !plan.policies.is_empty() {
+        text += &format!("  policies    {}\n", plain(&plan.policies.join(", ")));
+    }
+    if let Some(asker) = &plan.refresh_by {
+        text += &format!("  refresh     {} (by {})\n", plan.refresh, plain(&asker.to_string()));
+    }
+    if workload.is_some_and(|w| w.is_controlled() && !w.has_annotations_of_users()) {
+        text +=
+            "  another controller owns it: what is asked by default leaves it alone until it is annotated\n";
+    }
     if plan.decisions.is_empty() {
         let is_left_alone = workload.is_some_and(|w| {
             let template = w.template_annotations().and_then(|map| map.get(keys::INJECT)?.as_str());

@@ -1,11 +1,12 @@
 //! One workload in the report, and what became of each of its intents: facts in words from closed sets.
 use opportune_core::{
-    decide::{Decision, Outcome},
+    decide::{Asker, Decision, Outcome},
     intent::Intent,
     keys,
     workload::Kind,
 };
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// All results, in the order of the summary.
 pub const RESULTS: [&str; 7] =
@@ -28,6 +29,8 @@ pub struct Reported {
     pub problem: Option<String>,
     /// Whether nothing can be decided, and it has the annotation `requires`.
     pub is_in_doubt: bool,
+    /// By policy that acts on it: what it lacks of what that enforces, or has of what it forbids, with the reason.
+    pub conformance: BTreeMap<String, BTreeMap<Intent, String>>,
 }
 
 /// One intent of one workload.
@@ -41,6 +44,10 @@ pub struct Entry {
     pub offer: Option<String>,
     /// Whether the workload is refused without it.
     pub is_required: bool,
+    /// Who asks for it; nobody, where it only holds it.
+    pub origin: Option<Asker>,
+    /// The policy that enforces it.
+    pub enforced: Option<String>,
     /// Whether that is so now.
     pub state: State,
     /// Why, and what comes next; empty where there is nothing to say.
@@ -97,6 +104,7 @@ impl Reported {
             entries: Vec::new(),
             problem: None,
             is_in_doubt: false,
+            conformance: BTreeMap::new(),
         }
     }
 
@@ -111,7 +119,12 @@ impl Reported {
 
     /// Whether there is anything to say of it.
     pub fn is_concerned(&self) -> bool {
-        !self.entries.is_empty() || self.problem.is_some()
+        !self.entries.is_empty() || self.problem.is_some() || !self.is_conforming()
+    }
+
+    /// Whether it is as all policies want it.
+    pub fn is_conforming(&self) -> bool {
+        self.conformance.values().all(BTreeMap::is_empty)
     }
 
     /// Its place in the report.
@@ -126,7 +139,13 @@ impl Reported {
             format!("{} is required but {}{rest}", entry.intent, entry.result)
         });
         let doubt = self.problem.iter().filter(|_| self.is_in_doubt);
+        let of_policies = self.conformance.iter().flat_map(|(policy, lacks)| {
+            lacks.iter().map(move |(intent, reason)| {
+                format!("does not conform to policy {policy}: {intent}: {reason}")
+            })
+        });
         lacking
+            .chain(of_policies)
             .chain(doubt.map(|problem| format!("whether it has what it requires can't be told: {problem}")))
     }
 }
@@ -161,6 +180,8 @@ impl Entry {
             result: outcome.word(),
             offer: Some(offer).filter(|offer| !offer.is_empty()),
             is_required: decision.is_required,
+            origin: Some(decision.asker.clone()),
+            enforced: decision.enforced.as_ref().map(|enforced| enforced.policy.clone()),
             state,
             reason: cut(&parts.collect::<Vec<_>>().join("; ")),
         }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use opportune_core::{
-    admit::{AdmissionResult, Options, Request, admit},
+    admit::{AdmissionResult, Inheritance, Options, Request, admit},
     decide::Wishes,
     discover::Catalog,
     inject::account::Account,
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     cluster::look::{Look, with_causes},
-    watch,
+    watch::{self, Wanted},
 };
 
 /// Options of `opportune report`.
@@ -36,7 +36,7 @@ Examples:
   opportune report -f deploy/ --catalog cluster.yaml --check
   helm template blog bitnami/wordpress | opportune report -f - --catalog cluster/ -o json
 
-Result: bound, kept, absent, incomplete, declined or withdrawn. Of a workload in a cluster it is what its pods have, of a
+Result: bound, kept, absent, incomplete, declined, forbidden or withdrawn. Of a workload in a cluster it is what its pods have, of a
 manifest what it would get, by the same decision as `inject`.
 
 State:
@@ -49,17 +49,23 @@ State:
 
 JSON is one object:
   {\"workloads\": [{\"namespace\", \"kind\", \"name\", \"problem\": why nothing can be decided, or null,
-                  \"intents\": [{\"intent\", \"result\", \"offer\", \"required\", \"state\", \"reason\"}]}],
+                  \"policies\": {each that acts on it: {what it lacks of that: why}},
+                  \"intents\": [{\"intent\", \"result\", \"offer\", \"required\", \"origin\", \"enforced\", \"state\", \"reason\"}]}],
    \"summary\": {\"workloads\", \"intents\", \"results\": {a count for each}, \"states\": {a count for each},
-               \"unsatisfied\": requirements that are not met, \"partial\": whether you may not see all workloads}}
+               \"unsatisfied\": what --check objects to, \"partial\": whether you may not see all workloads,
+               \"policies\": {each: {\"matched\", \"conforming\", \"lacking\"}}}}
+
+Origin: who asks for an intent: the workload, its namespace (--namespace-defaults), or a policy; what a policy enforces nobody can
+decline. Workloads without annotations are listed where a policy or their namespace asks something of them.
 
 CSV is that of RFC 4180. A cell that a spreadsheet would take for a formula begins with an apostrophe.
 
---check looks at what workloads require by annotation. Policies are not built yet: nothing is checked against them. Where
-injection is off, `requires` is ignored, here as in the webhook.
+--check looks at what workloads require, and at what policies enforce and forbid, whether they refuse (onAbsent: Deny) or warn:
+a workload that lacks something enforced, or still has something forbidden, does not conform. Where injection is off, `requires`
+is ignored, here as in the webhook; what is enforced is not.
 
-Exit codes: 0 fine, 1 bad input, 2 wrong usage, 3 with --check: a required intent is not satisfied (the report is printed all
-the same).")]
+Exit codes: 0 fine, 1 bad input, 2 wrong usage, 3 with --check: a required or enforced intent is not satisfied (the report
+is printed all the same).")]
 pub struct ReportArgs {
     /// Manifests: files, folders, or `-` for standard input. Without it, the workloads of the live cluster are read.
     #[arg(short = 'f', long = "filename", value_name = "FILE", num_args = 1..)]
@@ -72,7 +78,7 @@ pub struct ReportArgs {
     /// How to print the report.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
-    /// End with exit code 3 when a required intent is not satisfied.
+    /// End with exit code 3 when a required or enforced intent is not satisfied, or a forbidden one is there.
     #[arg(long)]
     check: bool,
 }
@@ -175,7 +181,15 @@ fn planned(
         entry
     };
     let entries = plan.decisions.iter().map(entry).collect();
-    Ok(Some(Reported { entries, ..Reported::of(object, namespace, kind.name()) }))
+    let lacks = |policy: &String| {
+        let enforced = catalog.policy(policy).into_iter().flat_map(|policy| &policy.spec.enforce);
+        let decided = enforced.filter_map(|intent| Some((intent, plan.decisions.get(intent)?)));
+        let lacking =
+            decided.filter(|(_, decision)| decision.enforced.is_some() && !decision.is_conforming());
+        lacking.map(|(intent, decision)| (intent.clone(), decision.to_string())).collect()
+    };
+    let conformance = plan.policies.iter().map(|policy| (policy.clone(), lacks(policy))).collect();
+    Ok(Some(Reported { entries, conformance, ..Reported::of(object, namespace, kind.name()) }))
 }
 
 /// What the workloads of the live cluster have.
@@ -197,11 +211,16 @@ fn live(args: &ReportArgs) -> Result<Report, Failure> {
             let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
             warn_of_slips(object, &format!("{namespace}/{name}"));
         };
+        // Policies and Namespaces ask of those, too, that ask for nothing themselves.
+        let is_unasked = catalog.policies().iter().any(|policy| policy.acts_unasked());
+        let inherits = options.inheritance == Inheritance::FromNamespace;
+        let wanted = if is_unasked || inherits { Wanted::All } else { Wanted::WithKeyOfOurs };
         let not_listed = watch::read_workloads(
             &cluster.client,
             args.namespace.as_deref(),
             &own,
             &options.kinds,
+            wanted,
             &mut take,
         )
         .await;

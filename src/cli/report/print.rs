@@ -1,5 +1,5 @@
 //! A report as a table, as JSON and as CSV. Names and reasons are text that anybody may have written.
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use comfy_table::{Table, presets::NOTHING};
 use csv::{Terminator, WriterBuilder};
@@ -11,8 +11,8 @@ use super::{
 };
 use crate::cli::{Failure, style::plain};
 
-const COLUMNS: [&str; 9] =
-    ["namespace", "kind", "name", "intent", "result", "offer", "required", "state", "reason"];
+const COLUMNS: [&str; 10] =
+    ["namespace", "kind", "name", "intent", "result", "offer", "required", "origin", "state", "reason"];
 /// What makes a spreadsheet take a cell for a formula, where it stands at its beginning; some take the wide forms, too.
 const FORMULA: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
 
@@ -25,7 +25,7 @@ pub fn table(report: &Report) -> String {
         table.set_header(COLUMNS.map(str::to_uppercase));
         for row in rows(report) {
             table.add_row(
-                row.map(|cell| if cell.is_empty() { "-".to_owned() } else { plain(cell).into_owned() }),
+                row.map(|cell| if cell.is_empty() { "-".to_owned() } else { plain(&cell).into_owned() }),
             );
         }
         text = table.lines().map(|line| line.trim().to_owned() + "\n").collect();
@@ -47,6 +47,7 @@ pub fn json(report: &Report) -> String {
         "results": by(counts.results()),
         "states": by(counts.states()),
         "unsatisfied": report.unsatisfied().len(),
+        "policies": policies(report),
         "partial": report.is_partial,
     });
     format!("{:#}\n", json!({"workloads": workloads, "summary": summary}))
@@ -61,7 +62,7 @@ pub fn csv(report: &Report) -> Result<String, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::input(format!("the CSV can't be written: {error}"));
     writer.write_record(COLUMNS).map_err(|error| failed(&error))?;
     for row in rows(report) {
-        let cells = row.map(|cell| guarded(cell).into_owned());
+        let cells = row.map(|cell| guarded(&cell).into_owned());
         writer.write_record(cells).map_err(|error| failed(&error))?;
     }
     let bytes = writer.into_inner().map_err(|error| failed(&error))?;
@@ -93,14 +94,35 @@ pub fn summary(report: &Report) -> String {
     if undecided > 0 {
         text += &format!("; {undecided} can't be decided on");
     }
-    match report.unsatisfied().len() {
+    let required = report.workloads.iter().flat_map(|workload| &workload.entries);
+    match required.filter(|entry| entry.is_unsatisfied()).count() {
         0 => {}
         count => text += &format!("; {count} required and not satisfied"),
+    }
+    match report.workloads.iter().filter(|workload| !workload.is_conforming()).count() {
+        0 => {}
+        1 => text += "; 1 workload does not conform to a policy",
+        count => text += &format!("; {count} workloads do not conform to a policy"),
     }
     if report.is_partial {
         text += "; you may not see all workloads";
     }
     text
+}
+
+/// On how many workloads each policy acts, and how many of them are as it wants.
+fn policies(report: &Report) -> Map<String, Value> {
+    let mut counts: BTreeMap<&String, (usize, usize)> = BTreeMap::new();
+    for (policy, lacks) in report.workloads.iter().flat_map(|workload| &workload.conformance) {
+        let (matched, lacking) = counts.entry(policy).or_default();
+        *matched += 1;
+        *lacking += usize::from(!lacks.is_empty());
+    }
+    let counted = |(policy, (matched, lacking)): (&String, (usize, usize))| {
+        let counts = json!({"matched": matched, "conforming": matched - lacking, "lacking": lacking});
+        (policy.clone(), counts)
+    };
+    counts.into_iter().map(counted).collect()
 }
 
 /// What is counted.
@@ -127,19 +149,36 @@ impl<'a> Counts<'a> {
 }
 
 /// One line for each intent; and one for a workload of which no intent is known.
-fn rows(report: &Report) -> impl Iterator<Item = [&str; 9]> {
+fn rows(report: &Report) -> impl Iterator<Item = [Cow<'_, str>; 10]> {
     report.workloads.iter().flat_map(|workload| {
         let (namespace, kind, name) = (workload.namespace.as_str(), workload.kind, workload.name.as_str());
         let known = workload.entries.iter().map(move |entry| {
             let required = if entry.is_required { "yes" } else { "no" };
             let offer = entry.offer.as_deref().unwrap_or_default();
             let (intent, state) = (entry.intent.as_str(), entry.state.word());
-            [namespace, kind, name, intent, entry.result, offer, required, state, entry.reason.as_str()]
+            let cells =
+                [namespace, kind, name, intent, entry.result, offer, required, "", state, &entry.reason];
+            let mut cells = cells.map(Cow::Borrowed);
+            if let Some(origin) = cells.get_mut(7) {
+                *origin = self::origin(entry).into();
+            }
+            cells
         });
         let problem = workload.problem.iter().filter(|_| workload.entries.is_empty());
         let unknown = State::Unknown.word();
-        known.chain(problem.map(move |why| [namespace, kind, name, "", "", "", "", unknown, why.as_str()]))
+        let problems = problem
+            .map(move |why| [namespace, kind, name, "", "", "", "", "", unknown, why].map(Cow::Borrowed));
+        known.chain(problems)
     })
+}
+
+/// Who asks for an intent, or enforces it.
+fn origin(entry: &Entry) -> String {
+    match (&entry.enforced, &entry.origin) {
+        (Some(policy), _) => format!("policy {policy} (enforced)"),
+        (None, Some(asker)) => asker.to_string(),
+        (None, None) => String::new(),
+    }
 }
 
 fn described(workload: &Reported) -> Value {
@@ -149,6 +188,8 @@ fn described(workload: &Reported) -> Value {
             "result": entry.result,
             "offer": entry.offer,
             "required": entry.is_required,
+            "origin": entry.origin.as_ref().map(ToString::to_string),
+            "enforced": entry.enforced,
             "state": entry.state.word(),
             "reason": entry.reason,
         })
@@ -158,6 +199,7 @@ fn described(workload: &Reported) -> Value {
         "kind": workload.kind,
         "name": workload.name,
         "problem": workload.problem,
+        "policies": workload.conformance,
         "intents": workload.entries.iter().map(entry).collect::<Vec<_>>(),
     })
 }

@@ -67,12 +67,18 @@ pub fn of(
         let is_concerned = holding.stands || asked.contains_key(intent);
         is_concerned.then(|| holding.entry(intent, &again, state, why))
     };
-    let entry = |intent: &Intent| match (why_off, &problem) {
+    // Where injection is off, and where annotations can't be read, what a policy enforces is decided on all the same.
+    let is_enforced = |intent: &Intent| {
+        let decision = again.plan.as_ref().and_then(|plan| plan.decisions.get(intent));
+        decision.is_some_and(|decision| decision.enforced.is_some())
+    };
+    let entry = |intent: &Intent| match (why_off.filter(|_| !is_enforced(intent)), &problem) {
         (Some(why), _) => undecided(intent, State::Off, why),
         (None, Some(why)) => undecided(intent, State::Unknown, why),
         (None, None) => held.compared(intent, (&again, later(kind)), is_hidden(intent)),
     };
     reported.entries = intents.into_iter().filter_map(entry).collect();
+    reported.conformance.clone_from(&again.conformance);
     Some(reported)
 }
 
@@ -195,6 +201,8 @@ impl Holding {
             result: self.result,
             offer: self.offer,
             is_required,
+            origin: decision.map(|decision| decision.asker.clone()),
+            enforced: decision.and_then(|d| Some(d.enforced.as_ref()?.policy.clone())),
             state,
             reason: cut(&parts.collect::<Vec<_>>().join("; ")),
         }
