@@ -103,7 +103,7 @@ impl One<'_> {
         }
         for intent in &self.again.required {
             if let Some(reason) = reasons.remove(intent) {
-                let note = format!("{intent}: {reason}; the workload requires it, so its pods wait");
+                let note = format!("{intent}: {reason}; it must not run without, so its pods wait");
                 self.say(Reason::Refused, note, "required");
             }
         }

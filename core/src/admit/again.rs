@@ -214,8 +214,8 @@ impl Again {
         let Some(decision) = self.plan.as_ref().and_then(|plan| plan.decisions.get(intent)) else {
             return Some("nothing can be decided".to_owned());
         };
-        if decision.is_evaded || !(stands || decision.outcome.is_satisfied()) {
-            return Some(decision.to_string());
+        if let Some(lack) = decision.lack().filter(|_| decision.is_evaded || !stands) {
+            return Some(lack);
         }
         let is_pending = self.pending.contains(intent);
         (is_pending && !stands).then(|| format!("{} {AFTER_ROLLOUT}", plain(&decision.to_string())))

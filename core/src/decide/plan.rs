@@ -248,9 +248,16 @@ impl Decision {
         is_lacking.then(|| format!("policy {policy} enforces {intent}, which is {}", self.outcome))
     }
 
-    /// Whether the workload has what a policy enforces, once the plan is carried out.
-    pub fn is_conforming(&self) -> bool {
-        self.outcome.is_satisfied() && !self.is_evaded
+    /// Why the workload will lack what a policy enforces, once the plan is carried out; `None` where it has it.
+    pub fn lack(&self) -> Option<String> {
+        if !self.outcome.is_satisfied() {
+            return Some(self.outcome.to_string());
+        }
+        let skipped: BTreeSet<&str> = self.skipped.iter().map(|skipped| skipped.what.as_str()).collect();
+        let names = skipped.into_iter().collect::<Vec<_>>().join(", ");
+        let reason =
+            flat(&format!("the workload sets {names} itself (a policy's `overwrite` makes that give way)"));
+        self.is_evaded.then_some(reason)
     }
 
     /// Who made it so, where that is not the workload itself.

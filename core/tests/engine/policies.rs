@@ -93,7 +93,7 @@ fn without_policies_the_digest_is_that_of_the_wishes() {
 #[case::absent("enforce: [bucket]", &[], Some(("bucket", "absent: no offer")))]
 #[case::waiting("enforce: [ldap]", &["before"], Some(("ldap", "after the next rollout")))]
 #[case::forbidden("forbid: [mail]", &["mail"], Some(("mail", "it still has it")))]
-#[case::evaded("enforce: [ldap]", &["evade"], Some(("ldap", "set by the workload: LDAP_HOST")))]
+#[case::evaded("enforce: [ldap]", &["evade"], Some(("ldap", "the workload sets LDAP_HOST itself")))]
 fn what_a_workload_lacks_of_a_policy_is_told(
     #[case] spec: &str,
     #[case] history: &[&str],

@@ -184,9 +184,8 @@ fn planned(
     let lacks = |policy: &String| {
         let enforced = catalog.policy(policy).into_iter().flat_map(|policy| &policy.spec.enforce);
         let decided = enforced.filter_map(|intent| Some((intent, plan.decisions.get(intent)?)));
-        let lacking =
-            decided.filter(|(_, decision)| decision.enforced.is_some() && !decision.is_conforming());
-        lacking.map(|(intent, decision)| (intent.clone(), decision.to_string())).collect()
+        let enforced = decided.filter(|(_, decision)| decision.enforced.is_some());
+        enforced.filter_map(|(intent, decision)| Some((intent.clone(), decision.lack()?))).collect()
     };
     let conformance = plan.policies.iter().map(|policy| (policy.clone(), lacks(policy))).collect();
     Ok(Some(Reported { entries, conformance, ..Reported::of(object, namespace, kind.name()) }))
