@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::{
     Target,
     additions::Entry,
-    env::{Fitted, check_unencoded, encoded},
+    env::{check_unencoded, encoded},
+    fitted::Fitted,
     profile::{ConfigFile, Content},
 };
 use crate::{

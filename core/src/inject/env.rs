@@ -1,11 +1,12 @@
 //! Environment variables: an offer's settings in the names and words of an app.
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::json;
 
 use super::{
     Target,
-    additions::{Additions, Entry, variable_slot},
+    additions::Entry,
+    fitted::Fitted,
     mapping::{Mapping, Variables},
     profile::Variable,
 };
@@ -19,22 +20,6 @@ use crate::{
     template::{Part, Placeholder, Template, references},
     workload::{Container, text},
 };
-
-/// What one intent puts into one workload.
-#[derive(Debug, Default)]
-pub(crate) struct Fitted {
-    pub additions: Additions,
-    pub skipped: Vec<Skipped>,
-    pub notes: Vec<String>,
-    /// Keys of the delivered Secret that are made of several settings.
-    pub composed: BTreeMap<String, Template>,
-    /// ConfigMaps to make: by name, the one key of each and its text.
-    pub config_maps: BTreeMap<String, (String, String)>,
-    /// How policies bear on it.
-    pub because: Vec<String>,
-    /// Whether what the user set stands in the way of some of it.
-    pub is_evaded: bool,
-}
 
 /// Where a variable's value comes from.
 #[derive(Debug, Clone, PartialEq)]
@@ -291,20 +276,6 @@ fn set_by_user(container: &Container<'_>, name: &str, aliases: Option<&Vec<Strin
     }
     let alias = aliases.into_iter().flatten().find(|alias| container.variable(alias).is_some())?;
     Some(Skipped::new(name, format!("set by the workload as {alias}")))
-}
-
-// === impl Fitted ===
-
-impl Fitted {
-    /// Lets a variable of the user's give way, and keeps it for the day when ours is taken out.
-    fn overwrite(&mut self, container: &Container<'_>, name: &str, users: &serde_json::Value, policy: &str) {
-        let slot = variable_slot(container.name, name);
-        self.additions.overwritten.insert(slot, users.clone());
-        let because = format!("policy {policy} overwrites {name}");
-        if !self.because.contains(&because) {
-            self.because.push(because);
-        }
-    }
 }
 
 // === impl Source ===

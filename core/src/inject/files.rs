@@ -1,7 +1,7 @@
 //! Settings as files, in the layout of servicebinding.io: `$SERVICE_BINDING_ROOT/<intent>/<setting>`.
 use serde_json::{Value, json};
 
-use super::{Target, additions::Entry, env::Fitted};
+use super::{Target, additions::Entry, fitted::Fitted};
 use crate::{
     decide::{Skipped, data_path},
     discover::Offer,

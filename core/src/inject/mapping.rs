@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Target,
-    env::Fitted,
+    fitted::Fitted,
     profile::{Mapped, Takes, Variable},
 };
 use crate::{

@@ -6,19 +6,21 @@ pub(crate) mod additions;
 mod config_file;
 pub(crate) mod env;
 mod files;
+mod fitted;
 mod mapping;
 mod patch;
 pub mod profile;
 mod reconcile;
 pub mod record;
 mod storage;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use json_patch::PatchOperation;
 pub(crate) use reconcile::{annotate, claim_templates, empties, operations};
 use serde_json::Value;
-pub(crate) use storage::CUT;
+pub(crate) use volumes::CUT;
 
 use crate::{
     decide::{
@@ -28,7 +30,7 @@ use crate::{
     discover::{AppAddress, Catalog, Labels, Offer},
     inject::{
         additions::Additions,
-        env::Fitted,
+        fitted::Fitted,
         profile::{Profile, Takes},
         record::Record,
     },

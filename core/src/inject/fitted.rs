@@ -1,0 +1,37 @@
+//! What one intent puts into one workload, and what is to be said of it.
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::additions::{Additions, variable_slot};
+use crate::{decide::Skipped, template::Template, workload::Container};
+
+/// What one intent puts into one workload.
+#[derive(Debug, Default)]
+pub(crate) struct Fitted {
+    pub additions: Additions,
+    pub skipped: Vec<Skipped>,
+    pub notes: Vec<String>,
+    /// Keys of the delivered Secret that are made of several settings.
+    pub composed: BTreeMap<String, Template>,
+    /// ConfigMaps to make: by name, the one key of each and its text.
+    pub config_maps: BTreeMap<String, (String, String)>,
+    /// How policies bear on it.
+    pub because: Vec<String>,
+    /// Whether what the user set stands in the way of some of it.
+    pub is_evaded: bool,
+}
+
+// === impl Fitted ===
+
+impl Fitted {
+    /// Lets a variable of the user's give way, and keeps it for the day when ours is taken out.
+    pub(super) fn overwrite(&mut self, container: &Container<'_>, name: &str, users: &Value, policy: &str) {
+        let slot = variable_slot(container.name, name);
+        self.additions.overwritten.insert(slot, users.clone());
+        let because = format!("policy {policy} overwrites {name}");
+        if !self.because.contains(&because) {
+            self.because.push(because);
+        }
+    }
+}
