@@ -10,6 +10,7 @@ mod cli;
 mod crds;
 mod knowledge;
 mod lifecycle;
+mod policies;
 mod report;
 mod reviews;
 mod router;

@@ -38,7 +38,7 @@ pub struct InjectionPolicySpec {
     #[serde(default)]
     #[schemars(schema_with = "rules::intents")]
     pub defaults: Vec<Intent>,
-    /// Intents that every workload gets, whatever its annotations say.
+    /// Intents that every workload gets, whatever its annotations say: these add to it, and take nothing away.
     #[serde(default)]
     #[schemars(schema_with = "rules::intents")]
     pub enforce: Vec<Intent>,
@@ -47,18 +47,21 @@ pub struct InjectionPolicySpec {
     #[schemars(schema_with = "rules::intents")]
     pub forbid: Vec<Intent>,
     /// What happens to a workload when an enforced intent is absent: it is refused (`Deny`), or admitted without it and with
-    /// a warning (`Warn`).
+    /// a warning (`Warn`). It is not refused where no offer could help, such as a path that it mounts itself, nor in a namespace that
+    /// offers the intent to others.
     #[serde(default)]
     #[schemars(schema_with = "rules::on_absent")]
     pub on_absent: OnAbsent,
     /// The offer to take for an intent, as `namespace/name`, or as a name alone for one of the workload's own namespace or of
-    /// no namespace (a StorageClass). One that a namespace may not use is passed over there.
+    /// no namespace (a StorageClass). One that a namespace may not use is passed over there. A workload's own choice comes before it, but
+    /// for an enforced intent.
     #[serde(default)]
     #[schemars(schema_with = "rules::prefer")]
     pub prefer: BTreeMap<Intent, String>,
     /// Which volumes workloads get.
     pub storage: Option<StorageDefaults>,
-    /// Whether an environment variable that the user set gives way to Opportune's.
+    /// Whether an environment variable that the user set gives way to Opportune's: for the intents that this policy defaults, enforces or
+    /// prefers an offer for; for all, where it names none.
     #[serde(default)]
     pub overwrite: bool,
     /// What happens when an offer appears or changes later, for workloads that don't say it themselves: nothing (`never`), an

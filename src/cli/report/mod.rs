@@ -180,7 +180,14 @@ fn planned(
         }
         entry
     };
-    let entries = plan.decisions.iter().map(entry).collect();
+    let mut entries: Vec<Entry> = plan.decisions.iter().map(entry).collect();
+    if options.why_off(catalog, namespace).is_some() {
+        // Besides what is enforced, what it asks for in vain.
+        let standing = standing::of(object, namespace, catalog, options, &|_| false);
+        let others = standing.into_iter().flat_map(|standing| standing.entries);
+        entries.extend(others.filter(|other| !plan.decisions.contains_key(&other.intent)));
+        entries.sort_by(|a, b| a.intent.cmp(&b.intent));
+    }
     let lacks = |policy: &String| {
         let enforced = catalog.policy(policy).into_iter().flat_map(|policy| &policy.spec.enforce);
         let decided = enforced.filter_map(|intent| Some((intent, plan.decisions.get(intent)?)));
