@@ -9,6 +9,7 @@
 )]
 mod again;
 mod claims;
+mod conflicts;
 mod decision;
 mod departure;
 mod difference;

@@ -5,6 +5,7 @@ mod claims;
 mod files;
 mod kinds;
 mod offers;
+mod policies;
 mod rollouts;
 mod secrets;
 mod simulation;
