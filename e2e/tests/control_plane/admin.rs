@@ -30,7 +30,7 @@ impl Admin {
             "DaemonSet" | "Deployment" | "ReplicaSet" | "StatefulSet" => ("apps", "v1"),
             "CronJob" | "Job" => ("batch", "v1"),
             "Event" => ("events.k8s.io", "v1"),
-            "ServiceOffer" => ("opportune.libre.sh", "v1alpha1"),
+            "ServiceOffer" | "InjectionPolicy" => ("opportune.libre.sh", "v1alpha1"),
             "StorageClass" => ("storage.k8s.io", "v1"),
             "ClusterRole" | "Role" | "RoleBinding" => ("rbac.authorization.k8s.io", "v1"),
             _ => ("", "v1"),
