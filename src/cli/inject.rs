@@ -146,8 +146,10 @@ pub fn judge(
     options: &Options,
 ) -> Result<Verdict, Failure> {
     let verdict = admit(&Request { namespace, object: &manifest.object, old: None }, catalog, options);
+    if let Some(failure) = unread(&verdict) {
+        return Err(Failure::input(format!("{}: {failure}", manifest.place)));
+    }
     match &verdict.result {
-        AdmissionResult::FailedOpen(failure) => Err(Failure::input(format!("{}: {failure}", manifest.place))),
         AdmissionResult::Denied(reason) => {
             let reason = reason.strip_prefix("opportune: ").unwrap_or(reason);
             Err(Failure::Unsatisfied(vec![format!("{}: {reason}", manifest.place)]))
@@ -164,6 +166,14 @@ pub fn judge(
             }
             Ok(verdict)
         }
+    }
+}
+
+/// What of the workload the webhook could not read: for it a reason to inject less, for a file an error.
+pub fn unread(verdict: &Verdict) -> Option<&opportune_core::admit::Failure> {
+    match &verdict.result {
+        AdmissionResult::FailedOpen(failure) => Some(failure),
+        _ => verdict.unread.as_ref(),
     }
 }
 

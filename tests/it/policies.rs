@@ -162,6 +162,50 @@ fn where_injection_is_off_what_is_enforced_is_told_all_the_same() {
 }
 
 #[test]
+fn what_can_not_be_read_is_an_error_of_a_file_though_something_is_enforced() {
+    let bad = workload("  annotations: {opportune.libre.sh/wants: \"Bad_One!\"}\n");
+    for command in ["inject", "explain", "report"] {
+        let ran = on(command, &bad, &[&policy("{enforce: [mail]}")], &[]);
+        assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{command}");
+        assert!(ran.err.contains("opportune.libre.sh/wants") && ran.err.contains("Bad_One!"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn a_policy_that_nobody_lacks_is_counted_too() {
+    let counts = |spec: &str| {
+        let told = on("report", &workload(""), &[&policy(spec)], &["-o", "json"]);
+        let report: Value = serde_json::from_str(&told.out).unwrap();
+        report["summary"]["policies"]["base"].clone()
+    };
+    let of = |matched: u8| serde_json::json!({"matched": matched, "conforming": matched, "lacking": 0});
+    assert_eq!(counts("{forbid: [mail]}"), of(1));
+    let nowhere =
+        "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: nowhere}}, enforce: [mail]}";
+    assert_eq!(counts(nowhere), of(0));
+}
+
+#[test]
+fn who_offers_it_to_others_lacks_nothing() {
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: blog\n  labels: {opportune.libre.sh/provider: \"true\"}\n";
+    let strict = policy("{enforce: [bucket], onAbsent: Deny}");
+    assert_eq!(on("inject", &workload(""), &[namespace, &strict], &[]).code, 0);
+    let report = on("report", &workload(""), &[namespace, &strict], &["--check"]);
+    assert_eq!(report.code, 0, "{}{}", report.out, report.err);
+}
+
+#[test]
+fn who_wins_between_policies_is_explained() {
+    let low = policy("{enforce: [mail]}");
+    let high = policy("{forbid: [mail], priority: 7}").replace("name: base", "name: high");
+    let told = on("explain", &workload(""), &[&low, &high], &[]);
+    for part in ["policy high (priority 7) forbids it", "policy base (priority 0) enforces it, and gives way"]
+    {
+        assert!(told.out.contains(part), "no {part:?} in\n{}", told.out);
+    }
+}
+
+#[test]
 fn who_is_left_alone_by_defaults_is_told_why() {
     let owned = "  ownerReferences: [{apiVersion: example.org/v1, kind: Operator, name: op, uid: u, controller: true}]\n";
     let told = on("explain", &workload(owned), &[&policy("{defaults: [mail]}")], &[]);

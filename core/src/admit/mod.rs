@@ -119,6 +119,8 @@ pub struct Verdict {
     pub warnings: Vec<String>,
     /// What a controller has to make.
     pub delivery: Delivery,
+    /// Why the workload's own annotations count for nothing, where only what is enforced was decided.
+    pub unread: Option<Failure>,
 }
 
 /// What becomes of a request.

@@ -245,7 +245,8 @@ impl<'a> Versions<'a> {
         injection.plan.untouched = self.said(&untouched);
         let mut warnings = self.warnings(&terms.wishes, &injection.plan);
         warnings.extend(namespace_problems(&terms, request.namespace, catalog));
-        if let Some(failure) = failure.filter(|_| is_on) {
+        let failure = failure.filter(|_| is_on);
+        if let Some(failure) = &failure {
             warnings.insert(0, warning::line(&format!("only what is enforced is injected: {failure}")));
         }
         let refusals: Vec<String> = injection.plan.refusals().collect();
@@ -263,7 +264,7 @@ impl<'a> Versions<'a> {
         let patch = self.patch(&injection.additions, record, status);
         let delivery = target::delivery(&targets.asked, &injection);
         warnings.truncate(8);
-        Ok(Verdict { delivery, plan: Some(injection.plan), ..Verdict::of(patch, warnings) })
+        Ok(Verdict { delivery, plan: Some(injection.plan), unread: failure, ..Verdict::of(patch, warnings) })
     }
 
     /// The intents of which something of ours is said to stand in either version.

@@ -49,6 +49,8 @@ pub struct Decision {
     pub because: Vec<String>,
     /// Where what the user set stands in the way of what a policy enforces.
     pub is_evaded: bool,
+    /// Whether its absence is held against nobody: its namespace is one that offers it to others.
+    pub is_exempt: bool,
 }
 
 /// What became of one wish.
@@ -230,6 +232,7 @@ impl Decision {
             notes: Vec::new(),
             because: Vec::new(),
             is_evaded: false,
+            is_exempt: false,
         }
     }
 
@@ -239,19 +242,20 @@ impl Decision {
             return Some(format!("{intent} is required but {}", self.outcome));
         }
         let policy = self.enforced.as_ref()?.denied_by.as_ref()?;
-        let is_lacking = match &self.outcome {
-            Outcome::Bound(_) => false,
-            // Nothing that anybody could offer would change that.
-            Outcome::Absent(absence) => !absence.is_the_workloads_own(),
-            _ => true,
-        };
-        is_lacking.then(|| format!("policy {policy} enforces {intent}, which is {}", self.outcome))
+        let is_bound = matches!(self.outcome, Outcome::Bound(_));
+        (!is_bound && !self.is_excused())
+            .then(|| format!("policy {policy} enforces {intent}, which is {}", self.outcome))
+    }
+
+    /// Whether what is absent is nobody's to mend: no offer could, or whoever it is offers it to others.
+    fn is_excused(&self) -> bool {
+        self.is_exempt || matches!(&self.outcome, Outcome::Absent(absence) if absence.is_the_workloads_own())
     }
 
     /// Why the workload will lack what a policy enforces, once the plan is carried out; `None` where it has it.
     pub fn lack(&self) -> Option<String> {
         if !self.outcome.is_satisfied() {
-            return Some(self.outcome.to_string());
+            return (!self.is_excused()).then(|| self.outcome.to_string());
         }
         let skipped: BTreeSet<&str> = self.skipped.iter().map(|skipped| skipped.what.as_str()).collect();
         let names = skipped.into_iter().collect::<Vec<_>>().join(", ");

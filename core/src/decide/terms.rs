@@ -175,6 +175,20 @@ impl Terms {
         self.policies.iter().find(forbids).map(|policy| policy.name.as_str())
     }
 
+    /// How policies disagree about a forbidden intent, for an operator.
+    pub(crate) fn overruled(&self, intent: &Intent, term: &Term) -> Vec<String> {
+        let Ruling::Forbidden(forbidding) = &term.ruling else { return Vec::new() };
+        let said = self.policies.iter().filter_map(|policy| {
+            let (name, priority) = (&policy.name, policy.spec.priority);
+            if name == forbidding {
+                return Some(format!("policy {name} (priority {priority}) forbids it"));
+            }
+            let enforces = policy.spec.enforce.contains(intent);
+            enforces.then(|| format!("policy {name} (priority {priority}) enforces it, and gives way"))
+        });
+        said.collect()
+    }
+
     /// The policy by which a variable of the user's gives way for an intent.
     pub fn overwriting(&self, intent: &Intent) -> Option<&str> {
         self.policies.iter().find(|policy| policy.overwrites(intent)).map(|policy| policy.name.as_str())

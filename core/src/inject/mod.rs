@@ -164,9 +164,8 @@ impl Facts {
             decision.asker = term.asker.clone();
             decision.enforced = term.enforced().cloned();
             // Who offers it to others would else be refused before it can.
-            if let Some(enforced) = decision.enforced.as_mut().filter(|_| question.skips_own) {
-                enforced.denied_by = None;
-            }
+            decision.is_exempt = question.skips_own;
+            decision.because.extend(target.terms.overruled(intent, term));
         }
         decision.because.extend(question.told(&decision.outcome));
         if target.terms.mapped_by_namespace.contains(intent) {

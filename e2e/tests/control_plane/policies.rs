@@ -151,7 +151,11 @@ async fn a_change_loses_no_request(it: &Installed) -> Result<()> {
         let (start, mut made) = (Instant::now(), 0_u32);
         while !is_over.get() {
             let object = it.admin.create(&workload("load", &format!("w-{made}"))).await?;
-            ensure!(has_directory(&object), "w-{made} has no directory: {}", annotation(&object, "status"));
+            if !has_directory(&object) {
+                let names: Vec<String> =
+                    configuration(it)?.iter().map(|webhook| text(webhook, "/name").to_owned()).collect();
+                anyhow::bail!("w-{made} has no directory; webhooks: {names:?}; {object:#}");
+            }
             made += 1;
             sleep((Duration::from_millis(50) * made).saturating_sub(start.elapsed())).await;
         }

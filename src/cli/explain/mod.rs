@@ -103,7 +103,7 @@ fn one(
     options: &Options,
 ) -> Result<String, Failure> {
     let verdict = admit(&Request { namespace, object: &manifest.object, old: None }, catalog, options);
-    if let AdmissionResult::FailedOpen(failure) = &verdict.result {
+    if let Some(failure) = inject::unread(&verdict) {
         return Err(Failure::input(format!("{}: {failure}", manifest.place)));
     }
     for warning in &verdict.warnings {

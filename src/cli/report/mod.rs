@@ -3,11 +3,11 @@ mod entry;
 mod print;
 mod standing;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use opportune_core::{
-    admit::{AdmissionResult, Inheritance, Options, Request, admit},
+    admit::{Inheritance, Options, Request, admit},
     decide::Wishes,
     discover::Catalog,
     inject::account::Account,
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use self::entry::{Entry, Reported, State};
 use super::{
-    Failure, InjectionArgs,
+    Failure, InjectionArgs, inject,
     manifest::{self, Manifest},
     source::{self, block_on},
     style::{self, plain},
@@ -98,8 +98,10 @@ enum Output {
 #[derive(Debug, Default)]
 struct Report {
     workloads: Vec<Reported>,
-    /// Whether there may be workloads that the person can't see.
+    /// Whether there may be workloads or policies that the person can't see.
     is_partial: bool,
+    /// Of each policy: on how many workloads it acts, and how many of them lack something.
+    policies: BTreeMap<String, (usize, usize)>,
 }
 
 /// Runs `opportune report`; what it returns goes to standard output, and says whether the check was passed.
@@ -111,6 +113,7 @@ pub fn run(args: &ReportArgs) -> Result<(String, Result<(), Failure>), Failure> 
         true => live(args)?,
         false => offline(args)?,
     };
+    report.count_policies();
     report.workloads.retain(Reported::is_concerned);
     report.workloads.sort_by(|a, b| a.key().cmp(&b.key()));
     let text = match args.output {
@@ -131,6 +134,21 @@ pub fn run(args: &ReportArgs) -> Result<(String, Result<(), Failure>), Failure> 
 // === impl Report ===
 
 impl Report {
+    /// A report of nothing yet, in which each policy is named.
+    fn new(catalog: &Catalog) -> Self {
+        let policies = catalog.policies().iter().map(|policy| (policy.name.clone(), (0, 0)));
+        Self { policies: policies.collect(), ..Self::default() }
+    }
+
+    /// Counts what conforms, before what nothing is to be said of is left out.
+    fn count_policies(&mut self) {
+        for (policy, lacks) in self.workloads.iter().flat_map(|workload| &workload.conformance) {
+            let (matched, lacking) = self.policies.entry(policy.clone()).or_default();
+            *matched += 1;
+            *lacking += usize::from(!lacks.is_empty());
+        }
+    }
+
     /// The requirements that are not satisfied, a line for each.
     fn unsatisfied(&self) -> Vec<String> {
         let of = |workload: &Reported| {
@@ -148,7 +166,7 @@ fn offline(args: &ReportArgs) -> Result<Report, Failure> {
     let default = args.namespace.as_deref().unwrap_or("default");
     source::ensure_stdin_once(&args.files, &args.injection.cluster.catalog)?;
     let (catalog, options) = args.injection.read(default)?;
-    let mut report = Report::default();
+    let mut report = Report::new(&catalog);
     for manifest in manifest::read(&args.files)? {
         let namespace = manifest.namespace(default);
         report.workloads.extend(planned(&manifest, namespace, &catalog, &options)?);
@@ -166,7 +184,7 @@ fn planned(
     let object = &manifest.object;
     let Some(kind) = Kind::of(object) else { return Ok(None) };
     let verdict = admit(&Request { namespace, object, old: None }, catalog, options);
-    if let AdmissionResult::FailedOpen(failure) = &verdict.result {
+    if let Some(failure) = inject::unread(&verdict) {
         return Err(Failure::input(format!("{}: {failure}", manifest.place)));
     }
     warn_of_slips(object, &manifest.place.to_string());
@@ -175,7 +193,7 @@ fn planned(
     };
     let entry = |(intent, decision)| {
         let mut entry = Entry::decided(intent, decision, State::Planned);
-        if entry.is_unsatisfied() {
+        if decision.refusal(intent).is_some() {
             entry.reason += "; it would be refused";
         }
         entry
@@ -210,7 +228,7 @@ fn live(args: &ReportArgs) -> Result<Report, Failure> {
         let (catalog, unread) = args.injection.cluster.read_from(&cluster, &own).await?;
         let (options, reach) = args.injection.scope.live_options(&cluster).await;
         let is_hidden = |intent: &_| unread.iter().any(|unread| unread.hides_offers_of(intent));
-        let mut report = Report::default();
+        let mut report = Report::new(&catalog);
         let mut take = |object: &Value| {
             let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
             report.workloads.extend(standing::of(object, namespace, &catalog, &options, &is_hidden));
@@ -243,7 +261,8 @@ fn live(args: &ReportArgs) -> Result<Report, Failure> {
         }
         // The catalog is read from workloads, too: what was told then is not told again.
         not_listed.iter().filter(|left| !unread.contains(left)).for_each(|left| source::tell(left, &own));
-        report.is_partial = !not_listed.is_empty();
+        let hides_policies = unread.iter().any(|unread| unread.kind == "InjectionPolicy");
+        report.is_partial = !not_listed.is_empty() || hides_policies;
         if unread.iter().any(watch::Unread::hides_offers) {
             style::warn("the webhook sees what you may not: what depends on it is reported as unknown");
         }

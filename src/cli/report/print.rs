@@ -1,5 +1,5 @@
 //! A report as a table, as JSON and as CSV. Names and reasons are text that anybody may have written.
-use std::{borrow::Cow, collections::BTreeMap};
+use std::borrow::Cow;
 
 use comfy_table::{Table, presets::NOTHING};
 use csv::{Terminator, WriterBuilder};
@@ -105,24 +105,18 @@ pub fn summary(report: &Report) -> String {
         count => text += &format!("; {count} workloads do not conform to a policy"),
     }
     if report.is_partial {
-        text += "; you may not see all workloads";
+        text += "; you may not see all workloads or policies";
     }
     text
 }
 
 /// On how many workloads each policy acts, and how many of them are as it wants.
 fn policies(report: &Report) -> Map<String, Value> {
-    let mut counts: BTreeMap<&String, (usize, usize)> = BTreeMap::new();
-    for (policy, lacks) in report.workloads.iter().flat_map(|workload| &workload.conformance) {
-        let (matched, lacking) = counts.entry(policy).or_default();
-        *matched += 1;
-        *lacking += usize::from(!lacks.is_empty());
-    }
-    let counted = |(policy, (matched, lacking)): (&String, (usize, usize))| {
+    let counted = |(policy, (matched, lacking)): (&String, &(usize, usize))| {
         let counts = json!({"matched": matched, "conforming": matched - lacking, "lacking": lacking});
         (policy.clone(), counts)
     };
-    counts.into_iter().map(counted).collect()
+    report.policies.iter().map(counted).collect()
 }
 
 /// What is counted.
