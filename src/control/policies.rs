@@ -25,7 +25,7 @@ const SOON: Duration = Duration::from_millis(200);
 pub(super) const SETTLE: Duration = Duration::from_secs(2);
 const POLICIES: Kind = Kind::of("opportune.libre.sh", "v1alpha1", "injectionpolicies");
 
-/// What workloads lack of what policies want, and what was last said of that.
+/// What workloads lack of what policies want.
 #[derive(Debug, Default)]
 pub(super) struct Conformance(Mutex<Known>);
 
@@ -33,8 +33,6 @@ pub(super) struct Conformance(Mutex<Known>);
 struct Known {
     /// By workload: the policies that act on it, and whether it lacks something of each.
     workloads: BTreeMap<WorkloadId, BTreeMap<String, bool>>,
-    /// The status that each policy has.
-    said: BTreeMap<String, Value>,
 }
 
 // === impl Conformance ===
@@ -119,7 +117,6 @@ pub(super) async fn say(controller: &Controller) -> Done {
     let catalog = controller.catalog.load_full();
     let mut conflicts = conflicts(&catalog, &controller.options());
     let names: BTreeSet<&String> = catalog.policies().iter().map(|policy| &policy.name).collect();
-    controller.conformance.known().said.retain(|name, _| names.contains(name));
     for name in names {
         let (matched, lacking) = controller.conformance.counts(name);
         let status = json!({
@@ -128,12 +125,9 @@ pub(super) async fn say(controller: &Controller) -> Done {
             "lacking": lacking,
             "conflicts": conflicts.remove(name).unwrap_or_default(),
         });
-        if controller.conformance.known().said.get(name) == Some(&status) {
-            continue;
-        }
+        // What stands there is asked for each time: a policy may have been made anew under its name.
         match write_status(&controller.objects, name, &status).await {
-            Ok(()) => drop(controller.conformance.known().said.insert(name.clone(), status)),
-            Err(Refusal::NotFound) => {}
+            Ok(()) | Err(Refusal::NotFound) => {}
             Err(refusal) => {
                 tracing::debug!(policy = name, %refusal, "its status was not written");
                 return Done::Failed;

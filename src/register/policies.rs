@@ -67,7 +67,7 @@ pub async fn has_namespaces(client: &Client) -> bool {
 /// The webhooks that policies and Namespaces ask for; `None` where `model`, the configuration `opportune`, has no webhook to
 /// take after.
 pub fn webhooks(catalog: &Catalog, options: &Options, model: &Value) -> Option<Vec<Value>> {
-    let model = model.pointer("/webhooks/0").filter(|webhook| webhook.get("clientConfig").is_some())?;
+    let model = model.pointer("/webhooks/0").filter(|webhook| can_be_called(webhook))?;
     let common = Common { options, model };
     let mut webhooks = Vec::new();
     for policy in catalog.policies() {
@@ -236,6 +236,13 @@ impl Webhook {
             "timeoutSeconds": model.get("timeoutSeconds").cloned().unwrap_or_else(|| json!(5)),
         })
     }
+}
+
+/// Whether it says where to call and whom to trust there: nobody but us vouches for a Service, so that without our authority every
+/// call fails. A URL may be that of a certificate that the API server trusts anyway.
+fn can_be_called(webhook: &Value) -> bool {
+    let config = webhook.get("clientConfig");
+    config.is_some_and(|config| config.get("service").is_none() || config.get("caBundle").is_some())
 }
 
 /// Whether a workload is refused while nobody can say whether it gets what the policy enforces.

@@ -75,11 +75,13 @@ async fn policies_act_and_are_followed() -> Result<()> {
     the_webhooks_follow(it).await.context("the webhooks")?;
     together(vec![
         ("who stood there before", Box::pin(who_stood_there_before_is_told_or_rolled_out(it))),
-        ("a change under load", Box::pin(a_change_loses_no_request(it))),
         ("the status", Box::pin(the_status_counts_and_names_conflicts(it))),
         ("somebody's edit", Box::pin(an_edit_is_put_back(it))),
     ])
-    .await
+    .await?;
+    // Alone: an API server that gets very many changes of a configuration at once may go by an older one for a while
+    // (its cache of what it made of a configuration is filled after it was emptied).
+    a_change_loses_no_request(it).await.context("a change under load")
 }
 
 async fn the_webhooks_follow(it: &Installed) -> Result<()> {

@@ -186,3 +186,40 @@ async fn a_workload_that_came_while_nobody_decided_is_found() {
     sleep(30 * SECOND).await;
     assert!(world.events("later").is_empty() && world.status("later", "ldap").is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_is_made_anew_has_a_status() {
+    let world = installed();
+    stands(&world, "before", |_| {});
+    world.know(POLICY, policy(json!({"enforce": ["ldap"]})));
+    let _leader = world.led().await;
+    sleep(30 * SECOND).await;
+    assert_eq!(status(&world)["matched"], 1);
+    // kubectl replace --force: gone, and there again within a moment.
+    world.forget(POLICY);
+    sleep(SECOND / 3).await;
+    world.know(POLICY, policy(json!({"enforce": ["ldap"]})));
+    sleep(600 * SECOND).await;
+    assert_eq!(status(&world)["matched"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_webhook_for_a_service_is_written_before_there_is_an_authority() {
+    let world = World::new();
+    let service =
+        json!({"name": "opportune", "namespace": "opportune-system", "path": "/mutate", "port": 443});
+    world.api.put(&configuration("opportune"), json!({"metadata": {"name": "opportune"}, "webhooks": [{"name": "wants.opportune.libre.sh", "clientConfig": {"service": service}}]}));
+    world.api.put(&configuration("opportune-policies"), json!({"metadata": {"name": "opportune-policies"}}));
+    world.know(POLICY, policy(json!({"enforce": ["ldap"], "onAbsent": "Deny"})));
+    let _leader = world.led().await;
+    sleep(60 * SECOND).await;
+    let made = world.api.get(&configuration("opportune-policies")).unwrap();
+    for webhook in made["webhooks"].as_array().into_iter().flatten() {
+        assert!(
+            webhook["clientConfig"]["caBundle"].is_string(),
+            "{} {} without caBundle",
+            webhook["name"],
+            webhook["failurePolicy"]
+        );
+    }
+}
