@@ -44,7 +44,7 @@ impl Authority {
     }
 
     /// A server's certificate for these names and addresses.
-    pub(crate) fn server(&self, names: &[&str]) -> Result<Identity> {
+    pub(crate) fn server(&self, names: &[String]) -> Result<Identity> {
         let mut params = params(names, "kube-apiserver")?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(params)
@@ -88,8 +88,7 @@ pub(crate) fn signing_key() -> Result<(String, String)> {
     Ok((key.serialize_pem(), key.public_key_pem()))
 }
 
-fn params(names: &[&str], common_name: &str) -> Result<CertificateParams> {
-    let names: Vec<String> = names.iter().copied().map(str::to_owned).collect();
+fn params(names: &[String], common_name: &str) -> Result<CertificateParams> {
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
