@@ -15,27 +15,36 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One authority signs servers and clients: the API server believes no other.
-pub(crate) struct Authority {
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// A certificate and its key, PEM.
-pub(crate) struct Identity {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
+#[derive(Clone)]
+pub struct Identity {
+    /// The certificate.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
 }
 
 // === impl Authority ===
 
 impl Authority {
-    pub(crate) fn new() -> Result<Self> {
+    /// A new one.
+    ///
+    /// # Errors
+    /// There is no randomness for its key.
+    pub fn new() -> Result<Self> {
         let mut params = params(&[], "opportune-e2e authority")?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         Ok(Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)? })
     }
 
-    pub(crate) fn certificate(&self) -> String {
+    /// Its certificate, PEM.
+    #[must_use]
+    pub fn certificate(&self) -> String {
         self.issuer.pem()
     }
 
@@ -44,7 +53,10 @@ impl Authority {
     }
 
     /// A server's certificate for these names and addresses.
-    pub(crate) fn server(&self, names: &[String]) -> Result<Identity> {
+    ///
+    /// # Errors
+    /// One of them is no name.
+    pub fn server(&self, names: &[String]) -> Result<Identity> {
         let mut params = params(names, "kube-apiserver")?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(params)
@@ -73,6 +85,12 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
     }
 }
 

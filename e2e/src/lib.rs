@@ -22,11 +22,13 @@ mod wait;
 
 pub use assets::Assets;
 pub use audit::AuditEvent;
+pub use certificates::{Authority, Identity};
 pub use component::Component;
 pub use control_plane::{ControlPlane, Options};
 pub use metrics::Samples;
 pub use namespace::Namespace;
 pub use ports::free_address;
+pub use process::Process;
 pub use program::{Program, ProgramBuilder};
 pub use tool::Tool;
 pub use wait::eventually;

@@ -3,11 +3,13 @@
 //! Nothing here is cleaned up: with the machine's first process, all others end, and its mounts and networks vanish.
 use crate::{ControlPlane, process::Process};
 use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
     net::Ipv4Addr,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -37,6 +39,16 @@ pub struct Node {
     programs: BTreeMap<&'static str, PathBuf>,
 }
 
+/// An image in the manifest of an archive, as `docker save` writes it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Image {
+    config: String,
+    #[serde(rename = "RepoTags")]
+    names: Vec<String>,
+    layers: Vec<String>,
+}
+
 // === impl Node ===
 
 impl Node {
@@ -57,15 +69,16 @@ impl Node {
         let node = Self { processes: Mutex::default(), directory: plane.directory().to_owned(), programs };
         node.write_files(plane)?;
         node.start_part("containerd")?;
-        node.import(images)?;
+        node.wait_for_containerd()?;
+        node.import(images, None)?;
         node.start_part("kubelet")?;
         node.start_part("kube-proxy")?;
         node.wait_until_ready(plane)?;
         Ok(node)
     }
 
-    /// Kills all that runs on this machine but the control plane and us: containerd, kubelet, kube-proxy and every pod, as a power
-    /// cut does, with what a reboot takes away: mounts, networks, packet filters and `/run`.
+    /// Kills all that runs on this machine but us, every pod and the control plane, as a power cut does, and takes away what a start
+    /// finds no more: mounts, networks, packet filters and `/run`. What is on the disk stays.
     ///
     /// # Errors
     /// Something can't be taken away.
@@ -75,19 +88,24 @@ impl Node {
             // Dropping kills.
             let _ = self.running().remove(part);
         }
-        let ended = Command::new("bash").args(["-euc", FORGET]).output().context("running bash")?;
-        ensure!(ended.status.success(), "a reboot failed: {}", String::from_utf8_lossy(&ended.stderr));
+        let ended = Command::new("bash").args(["-euc", CUT]).output().context("running bash")?;
+        ensure!(ended.status.success(), "the power stays on: {}", String::from_utf8_lossy(&ended.stderr));
         Ok(())
     }
 
-    /// Starts it again, with the disk that it had, and waits for nothing.
+    /// Starts it again with the disk that it had, but without this image, and waits until it is ready.
     ///
     /// # Errors
-    /// A program did not start.
-    pub fn start_again(&self) -> Result<()> {
+    /// A program does not start: then with the end of its log.
+    pub fn start_again(&self, plane: &ControlPlane, without: &str) -> Result<()> {
         self.start_part("containerd")?;
+        self.wait_for_containerd()?;
+        let arguments = ["--namespace", "k8s.io", "images", "rm", "--sync", without];
+        let removed = Command::new("ctr").args(arguments).output().context("running ctr")?;
+        ensure!(removed.status.success(), "{without} stays: {}", String::from_utf8_lossy(&removed.stderr));
         self.start_part("kubelet")?;
-        self.start_part("kube-proxy")
+        self.start_part("kube-proxy")?;
+        self.wait_until_ready(plane)
     }
 
     /// Waits until the API server calls it ready.
@@ -156,21 +174,44 @@ impl Node {
         Ok(())
     }
 
-    fn import(&self, images: &Path) -> Result<()> {
-        let start = Instant::now();
-        while !Path::new(SOCKET).exists() {
-            self.running().values_mut().try_for_each(Process::ensure_running)?;
-            ensure!(start.elapsed() < READY, "containerd does not listen at {SOCKET} after {READY:?}");
-            thread::sleep(PAUSE);
+    /// Gives containerd the images of this folder; of them only the one of this name, where there is one.
+    ///
+    /// # Errors
+    /// It does not take them.
+    pub fn import(&self, images: &Path, only: Option<&str>) -> Result<()> {
+        let manifest: Vec<Image> = serde_json::from_slice(&fs::read(images.join("manifest.json"))?)?;
+        let is_wanted = |image: &&Image| only.is_none_or(|only| image.names.iter().any(|name| name == only));
+        let wanted: Vec<&Image> = manifest.iter().filter(is_wanted).collect();
+        // A folder of links to what they need.
+        let folder = tempfile::tempdir()?;
+        fs::write(folder.path().join("manifest.json"), serde_json::to_vec(&wanted)?)?;
+        for image in wanted {
+            for file in image.layers.iter().chain([&image.config]) {
+                let link = folder.path().join(file);
+                if !link.is_symlink() {
+                    symlink(images.join(file), link)?;
+                }
+            }
         }
-        let pipe = r#"tar -C "$0" -c . | ctr --namespace k8s.io images import -"#;
-        let output = Command::new("bash").args(["-euo", "pipefail", "-c", pipe]).arg(images).output()?;
+        let pipe = r#"tar -C "$0" --dereference -c . | ctr --namespace k8s.io images import -"#;
+        let output =
+            Command::new("bash").args(["-euo", "pipefail", "-c", pipe]).arg(folder.path()).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.status.success(),
             "containerd did not take the images of {}: {said}",
             images.display()
         );
+        Ok(())
+    }
+
+    fn wait_for_containerd(&self) -> Result<()> {
+        let start = Instant::now();
+        while !Path::new(SOCKET).exists() {
+            self.running().values_mut().try_for_each(Process::ensure_running)?;
+            ensure!(start.elapsed() < READY, "containerd does not listen at {SOCKET} after {READY:?}");
+            thread::sleep(PAUSE);
+        }
         Ok(())
     }
 
@@ -196,25 +237,28 @@ const CONTAINERD: &str = r#"version = 2
       SystemdCgroup = false
 "#;
 
-/// What remains of pods when their programs are killed, and what a reboot would take away.
-const FORGET: &str = r#"
-shims() { grep -lz '^/usr/bin/containerd-shim' /proc/[0-9]*/cmdline 2> /dev/null | cut -d/ -f3; }
-for shim in $(shims); do
-    children=$(cat /proc/$shim/task/*/children)
-    kill -9 "$shim" $children 2> /dev/null || true
-done
-for task in $(find /sys/fs/cgroup/memory/opportune-e2e -name cgroup.procs -exec cat {} + 2> /dev/null); do
-    kill -9 "$task" 2> /dev/null || true
-done
+/// Kills all processes of this machine but its first one, and us, and takes away what lives in memory.
+const CUT: &str = r#"
 for _ in $(seq 100); do
-    [ -n "$(find /sys/fs/cgroup/memory/opportune-e2e -name cgroup.procs -exec cat {} + 2> /dev/null)" ] || break
+    left=
+    for process in /proc/[0-9]*; do
+        id=${process#/proc/}
+        case $id in 1 | $$ | "$PPID") continue ;; esac
+        # Those of the kernel, and the dead that nobody has collected yet.
+        [ -e "$process/exe" ] || continue
+        kill -9 "$id" 2> /dev/null && left=true
+    done
+    [ -n "$left" ] || break
     sleep 0.1
 done
-cut -d ' ' -f 5 /proc/self/mountinfo | grep -E '^/run/|^/var/lib/kubelet/' | sort -r | while read -r mount; do
+cut -d ' ' -f 5 /proc/self/mountinfo | grep -E '^/run/|^/var/lib/kubelet/|^/var/lib/ceph/e2e/mnt$' | sort -r | while read -r mount; do
     umount -l "$mount" 2> /dev/null || true
 done
-rm -rf /run/containerd /run/netns /var/lib/cni/networks /var/lib/cni/results
-ip -o link show type veth | cut -d ' ' -f 2 | cut -d @ -f 1 | while read -r link; do ip link del "$link"; done
+for controller in /sys/fs/cgroup/*/; do
+    [ ! -d "$controller/opportune-e2e" ] || find "$controller/opportune-e2e" -mindepth 1 -depth -type d -exec rmdir {} +
+done
+rm -rf /run/* /var/lib/cni/*
+ip -o link show type veth | sed 's/^[0-9]*: \([^@:]*\).*/\1/' | while read -r link; do ip link del "$link" 2> /dev/null || true; done
 for table in nat filter mangle; do iptables -t "$table" -F; iptables -t "$table" -X; done
 "#;
 

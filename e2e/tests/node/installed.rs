@@ -13,8 +13,7 @@ fn two_replicas_of_each_role_run_and_doctor_finds_nothing(stage: &Stage) -> Resu
         let role = cluster.get(SYSTEM, &format!("deployment/opportune-{role}"))?;
         ensure!(role["status"]["readyReplicas"] == 2, "{}", role["status"]);
     }
-    cluster.kubectl(&["create", "namespace", "probed"])?;
-    cluster.kubectl(&["label", "namespace", "probed", "opportune.libre.sh/inject=enabled"])?;
+    cluster.namespace("probed", &["inject=enabled"])?;
     let doctor = cluster.plane.opportune_for(&cluster.plane.kubeconfig())?;
     // The webhook learns of the namespace in its own time.
     until("doctor finds nothing", Duration::from_secs(30), || {

@@ -10,6 +10,7 @@
     clippy::panic,
     reason = "these are tests, which the compiler does not know without its own harness"
 )]
+mod browser;
 mod stage;
 mod trial;
 
@@ -22,7 +23,7 @@ use std::{
 };
 use trial::themes;
 
-themes![machine, installed];
+themes![machine, installed, wordpress, storage, life];
 
 fn main() -> ExitCode {
     match run() {
@@ -40,7 +41,7 @@ fn run() -> Result<Conclusion> {
     arguments.test_threads = Some(1);
     trial::ensure_every_file_is_named(
         &here().join("tests/node"),
-        &[&["main", "stage", "trial"], &themes().map(|(name, _)| name)],
+        &[&["browser", "main", "stage", "trial"], &themes().map(|(name, _)| name)],
     )?;
     let stage = Arc::new(stage::Stage::default());
     let trials = themes().into_iter().flat_map(|(theme, cases)| cases.iter().map(move |case| (theme, case)));
@@ -48,8 +49,12 @@ fn run() -> Result<Conclusion> {
     let conclusion = libtest_mimic::run(&arguments, trials);
     if conclusion.has_failed() {
         let logs = logs()?;
+        std::fs::remove_dir_all(&logs).ok();
         stage.keep_logs(&logs)?;
         println!("the logs of the control plane, the node and the pods are in {}", logs.display());
+    }
+    if let Some(command) = std::env::var_os("OPPORTUNE_E2E_THEN") {
+        stage.then(&command)?;
     }
     Ok(conclusion)
 }

@@ -1,11 +1,14 @@
 //! What trials stand on: each part is made by the first trial that asks for it, and stays.
-use crate::{cache, here, trial::until};
+use crate::{cache, here, trial::until, wordpress};
 use anyhow::{Context, Result, ensure};
-use opportune_e2e::{ControlPlane, Options, node::Node};
-use serde_json::Value;
+use opportune_e2e::{Authority, ControlPlane, Options, node::Node};
+use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
     fs,
     path::Path,
+    process::Command,
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -16,16 +19,29 @@ pub const SOON: Duration = Duration::from_secs(180);
 /// Where the chart is installed.
 pub const SYSTEM: &str = "opportune-system";
 
+const PROVIDERS: [(&str, &str); 3] = [
+    ("directory", include_str!("manifests/directory.yaml")),
+    ("mail", include_str!("manifests/mail.yaml")),
+    ("statistics", include_str!("manifests/statistics.yaml")),
+];
+
+/// Where the node has mounted the CephFS on which volumes are.
+pub const CEPHFS: &str = "/var/lib/ceph/e2e/mnt";
+
 /// What was made so far.
 #[derive(Default)]
 pub struct Stage {
     cluster: OnceLock<Result<Cluster, String>>,
     opportune: OnceLock<Result<(), String>>,
+    storage: OnceLock<Result<(), String>>,
+    providers: OnceLock<Result<(), String>>,
+    blog: OnceLock<Result<(), String>>,
+    alone: OnceLock<Result<(), String>>,
 }
 
 /// A control plane with one node.
 pub struct Cluster {
-    _node: Node,
+    pub node: Node,
     pub plane: ControlPlane,
 }
 
@@ -50,6 +66,75 @@ impl Stage {
             Ok(())
         })?;
         Ok(cluster)
+    }
+
+    /// Besides, a StorageClass whose volumes are on a real CephFS.
+    pub fn storage(&self) -> Result<&Cluster> {
+        let cluster = self.opportune()?;
+        made(&self.storage, "a Ceph and its StorageClass", || {
+            start_ceph()?;
+            cluster.apply(include_str!("manifests/storage.yaml"))?;
+            cluster.wait_for("rook-ceph", "deployment/provisioner")
+        })?;
+        Ok(cluster)
+    }
+
+    /// Besides, a directory, a mail server and analytics that are offered to the blog.
+    pub fn providers(&self) -> Result<&Cluster> {
+        let cluster = self.storage()?;
+        made(&self.providers, "the providers", || {
+            let authority = Authority::new()?;
+            for (namespace, manifest) in PROVIDERS {
+                cluster.namespace(namespace, &["provider=true"])?;
+                cluster.provide(namespace, namespace, manifest, &authority)?;
+            }
+            for (namespace, workload) in [
+                ("directory", "deployment/openldap"),
+                ("mail", "deployment/mail"),
+                ("statistics", "deployment/matomo"),
+            ] {
+                cluster.wait_for(namespace, workload)?;
+            }
+            Ok(())
+        })?;
+        Ok(cluster)
+    }
+
+    /// Besides, the blog, a WordPress to which they are offered.
+    pub fn blog(&self) -> Result<&Cluster> {
+        let cluster = self.providers()?;
+        made(&self.blog, "the blog", || {
+            cluster.namespace("blog", &["inject=enabled"])?;
+            wordpress::deploy(cluster, "blog", "")
+        })?;
+        Ok(cluster)
+    }
+
+    /// A WordPress in a namespace that is offered nothing, on the cluster with Opportune. It takes what comes later.
+    pub fn alone(&self) -> Result<&Cluster> {
+        let cluster = self.opportune()?;
+        made(&self.alone, "the WordPress that is offered nothing", || {
+            cluster.namespace("alone", &["inject=enabled"])?;
+            wordpress::deploy(cluster, "alone", "opportune.libre.sh/refresh: rollout")
+        })?;
+        Ok(cluster)
+    }
+
+    /// Runs a command of somebody who looks around, with KUBECONFIG, and kubectl, helm and opportune on the path.
+    pub fn then(&self, command: &OsStr) -> Result<()> {
+        let plane = &self.cluster()?.plane;
+        let programs = [
+            plane.assets().program("kubectl")?,
+            cache("tools/helm")?,
+            here().join("..").join(std::env::var("OPPORTUNE_BIN").unwrap_or_default()),
+        ];
+        let folders = programs.iter().filter_map(|program| program.parent()).map(|folder| folder.to_owned());
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths(folders.chain(std::env::split_paths(&path)))?;
+        let mut shell = Command::new("bash");
+        shell.arg("-c").arg(command).env("PATH", path).env("KUBECONFIG", plane.kubeconfig());
+        println!("{command:?} ended: {}", shell.status().context("running bash")?);
+        Ok(())
     }
 
     /// What helps to understand a failure.
@@ -78,6 +163,14 @@ impl Stage {
     }
 }
 
+/// Makes a Ceph on this machine, or starts the one that it has.
+pub fn start_ceph() -> Result<()> {
+    let output = Command::new(here().join("ceph/run")).output().context("running e2e/ceph/run")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "no Ceph: {said}");
+    Ok(())
+}
+
 /// The part, made once; where that failed, with the same error for each who asks.
 fn made<'a, T>(
     part: &'a OnceLock<Result<T, String>>,
@@ -101,7 +194,7 @@ impl Cluster {
         let node_address = Some(opportune_e2e::node::ADDRESS);
         let plane = ControlPlane::start(Options { node_address, ..Options::default() })?;
         let node = Node::start(&plane, &cache("node/images")?)?;
-        let cluster = Self { _node: node, plane };
+        let cluster = Self { node, plane };
         cluster.apply(include_str!("manifests/dns.yaml"))?;
         cluster.wait_for("kube-system", "deployment/coredns")?;
         Ok(cluster)
@@ -113,6 +206,40 @@ impl Cluster {
 
     pub fn apply(&self, manifest: &str) -> Result<String> {
         self.plane.apply(manifest)
+    }
+
+    /// Makes a namespace with these labels of ours.
+    pub fn namespace(&self, name: &str, labels: &[&str]) -> Result<()> {
+        let labels = labels.iter().filter_map(|label| label.split_once('='));
+        let labels: BTreeMap<_, _> =
+            labels.map(|(key, value)| (format!("opportune.libre.sh/{key}"), value)).collect();
+        let metadata = json!({ "name": name, "labels": labels });
+        self.apply(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata }).to_string())?;
+        Ok(())
+    }
+
+    /// Makes the provider of a manifest, which stands for the namespace `written`, in another one, with a certificate of its own.
+    pub fn provide(
+        &self,
+        namespace: &str,
+        written: &str,
+        manifest: &str,
+        authority: &Authority,
+    ) -> Result<()> {
+        let names = ["openldap", "mail"].map(|service| format!("{service}.{namespace}.svc"));
+        let server = authority.server(&[&names[..], &["stats.example.org".to_owned()]].concat())?;
+        let secret = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": { "name": "tls", "namespace": namespace },
+            "stringData": { "tls.crt": server.certificate, "tls.key": server.key },
+        });
+        self.apply(&secret.to_string())?;
+        let manifest = manifest
+            .replace(&format!("namespace: {written}"), &format!("namespace: {namespace}"))
+            .replace("@AUTHORITY@", &serde_json::to_string(&authority.certificate())?);
+        self.apply(&manifest)?;
+        Ok(())
     }
 
     /// Waits until the newest generation of a workload runs, in all its replicas.
@@ -150,7 +277,7 @@ impl Cluster {
 
     /// Runs a pod of Debian's image to its end, and gives what it printed.
     pub fn run(&self, namespace: &str, name: &str, script: &str) -> Result<String> {
-        let pod = serde_json::json!({
+        let pod = json!({
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": { "name": name, "namespace": namespace },
