@@ -30,7 +30,7 @@ lint: toolchain ## Check formatting and lints
 	@$(STEP) "Checking the formatting" $(CARGO) fmt --all --check
 	@$(STEP) "Checking the lints" $(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	@$(STEP) "Checking the lints of the end-to-end tests" \
-		$(CARGO) clippy -p opportune-e2e --test control_plane --locked -- -D warnings
+		$(CARGO) clippy -p opportune-e2e --test control_plane --test node --locked -- -D warnings
 
 bench: toolchain ## Measure the engine (a few minutes)
 	@$(STEP) "Measuring the engine" $(CARGO) bench --locked -p opportune-core --bench engine

@@ -15,27 +15,36 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One authority signs servers and clients: the API server believes no other.
-pub(crate) struct Authority {
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// A certificate and its key, PEM.
-pub(crate) struct Identity {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
+#[derive(Clone)]
+pub struct Identity {
+    /// The certificate.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
 }
 
 // === impl Authority ===
 
 impl Authority {
-    pub(crate) fn new() -> Result<Self> {
+    /// A new one.
+    ///
+    /// # Errors
+    /// There is no randomness for its key.
+    pub fn new() -> Result<Self> {
         let mut params = params(&[], "opportune-e2e authority")?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         Ok(Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)? })
     }
 
-    pub(crate) fn certificate(&self) -> String {
+    /// Its certificate, PEM.
+    #[must_use]
+    pub fn certificate(&self) -> String {
         self.issuer.pem()
     }
 
@@ -44,7 +53,10 @@ impl Authority {
     }
 
     /// A server's certificate for these names and addresses.
-    pub(crate) fn server(&self, names: &[&str]) -> Result<Identity> {
+    ///
+    /// # Errors
+    /// One of them is no name.
+    pub fn server(&self, names: &[String]) -> Result<Identity> {
         let mut params = params(names, "kube-apiserver")?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(params)
@@ -76,6 +88,12 @@ impl Authority {
     }
 }
 
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority").finish_non_exhaustive()
@@ -88,8 +106,7 @@ pub(crate) fn signing_key() -> Result<(String, String)> {
     Ok((key.serialize_pem(), key.public_key_pem()))
 }
 
-fn params(names: &[&str], common_name: &str) -> Result<CertificateParams> {
-    let names: Vec<String> = names.iter().copied().map(str::to_owned).collect();
+fn params(names: &[String], common_name: &str) -> Result<CertificateParams> {
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);

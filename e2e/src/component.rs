@@ -1,5 +1,5 @@
 //! The four programs of a control plane, and the flags with which they run.
-use std::path::Path;
+use std::{net::Ipv4Addr, path::Path};
 
 /// A program of the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +20,7 @@ pub(crate) struct Setting<'a> {
     pub(crate) etcd: &'a str,
     pub(crate) etcd_peers: &'a str,
     pub(crate) port: u16,
+    pub(crate) node_address: Option<Ipv4Addr>,
     pub(crate) api_server_flags: &'a [String],
 }
 
@@ -76,8 +77,12 @@ fn api_server(setting: &Setting<'_>) -> Vec<String> {
     let mut flags = vec![
         format!("--etcd-servers={}", setting.etcd),
         format!("--secure-port={}", setting.port),
-        "--bind-address=127.0.0.1".to_owned(),
-        "--advertise-address=127.0.0.1".to_owned(),
+        // All addresses, where there is a node: of the machine that a node's tests have for themselves.
+        format!("--bind-address={}", setting.node_address.map_or("127.0.0.1", |_| "0.0.0.0")),
+        format!("--advertise-address={}", setting.node_address.unwrap_or(Ipv4Addr::LOCALHOST)),
+        format!("--kubelet-client-certificate={}", setting.file("kubelets.crt")),
+        format!("--kubelet-client-key={}", setting.file("kubelets.key")),
+        "--kubelet-preferred-address-types=InternalIP".to_owned(),
         format!("--tls-cert-file={}", setting.file("server.crt")),
         format!("--tls-private-key-file={}", setting.file("server.key")),
         format!("--client-ca-file={}", setting.file("authority.crt")),

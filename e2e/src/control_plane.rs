@@ -14,7 +14,7 @@ use serde_json::json;
 use std::{
     collections::BTreeMap,
     fs,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -28,7 +28,7 @@ use tempfile::TempDir;
 /// How long a start may take: 4 s alone on 2 cores, many times that beside a build.
 const START: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(100);
-/// The API server binds neither names nor addresses but these.
+/// The API server's names, and its addresses but that of a node.
 const NAMES: [&str; 4] = ["localhost", "127.0.0.1", "kubernetes.default.svc", "10.96.0.1"];
 
 /// What may differ from one control plane to the next.
@@ -36,6 +36,8 @@ const NAMES: [&str; 4] = ["localhost", "127.0.0.1", "kubernetes.default.svc", "1
 pub struct Options {
     /// Further flags of kube-apiserver, each in the form `--flag=value`.
     pub api_server_flags: Vec<String>,
+    /// The address of this machine on which nodes and pods reach the API server; none: it serves on loopback only.
+    pub node_address: Option<Ipv4Addr>,
 }
 
 /// A control plane on loopback, stopped and removed when dropped.
@@ -96,6 +98,15 @@ impl ControlPlane {
     #[must_use]
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
+    }
+
+    /// Where nodes and pods find it: the node's address, or loopback where there is none.
+    #[must_use]
+    pub fn node_url(&self) -> String {
+        match self.options.node_address {
+            Some(address) => format!("https://{address}:{}", self.address.port()),
+            None => self.url(),
+        }
     }
 
     /// The kubeconfig of the administrator (the group `system:masters`).
@@ -271,6 +282,17 @@ impl ControlPlane {
         self.start_api_server()
     }
 
+    /// Starts all programs again, with the data that they had, and waits until they serve.
+    ///
+    /// # Errors
+    /// One does not start: then with the end of its log.
+    pub fn start_again(&self) -> Result<()> {
+        for component in Component::ALL {
+            self.start_component(component)?;
+        }
+        self.wait_until_ready()
+    }
+
     /// The ids of the processes that were started and not stopped.
     #[must_use]
     pub fn processes(&self) -> Vec<(Component, u32)> {
@@ -302,13 +324,18 @@ impl ControlPlane {
     }
 
     fn write_files(&self) -> Result<()> {
-        let server = self.authority.server(&NAMES)?;
+        let mut names: Vec<String> = NAMES.map(str::to_owned).into();
+        names.extend(self.options.node_address.map(|address| address.to_string()));
+        let server = self.authority.server(&names)?;
+        let kubelets = self.authority.client("kube-apiserver", &["system:masters"])?;
         let (private, public) = signing_key()?;
         for (name, text) in [
             ("authority.crt", self.authority.certificate()),
             ("authority.key", self.authority.key()),
             ("server.crt", server.certificate),
             ("server.key", server.key),
+            ("kubelets.crt", kubelets.certificate),
+            ("kubelets.key", kubelets.key),
             ("tokens.key", private),
             ("tokens.pub", public),
             ("audit-policy.yaml", audit::POLICY.to_owned()),
@@ -333,12 +360,21 @@ impl ControlPlane {
         kubeconfig::write(path, &self.url(), &self.authority.certificate(), credential)
     }
 
+    /// `NAME.kubeconfig`, for a part of a node.
+    pub(crate) fn write_node_kubeconfig(&self, name: &str, user: &str, groups: &[&str]) -> Result<()> {
+        let identity = self.authority.client(user, groups)?;
+        let path = self.file(&format!("{name}.kubeconfig"));
+        let credential = Credential::Certificate(&identity);
+        kubeconfig::write(&path, &self.node_url(), &self.authority.certificate(), &credential)
+    }
+
     fn start_component(&self, component: Component) -> Result<()> {
         let setting = Setting {
             directory: self.directory(),
             etcd: &format!("http://{}", self.etcd),
             etcd_peers: &format!("http://{}", self.etcd_peers),
             port: self.address.port(),
+            node_address: self.options.node_address,
             api_server_flags: &self.options.api_server_flags,
         };
         let name = component.name();

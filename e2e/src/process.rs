@@ -16,7 +16,7 @@ const TAIL: usize = 25;
 
 /// A running program, or one that ended and was not yet missed. Killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
@@ -26,7 +26,10 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `program`; what it prints is appended to `log`.
-    pub(crate) fn start<A: Into<OsString>>(
+    ///
+    /// # Errors
+    /// The log can't be opened, or the program not be started.
+    pub fn start<A: Into<OsString>>(
         name: &str,
         program: &Path,
         arguments: impl IntoIterator<Item = A>,
@@ -55,7 +58,10 @@ impl Process {
     }
 
     /// An error with the end of the log, where it is no longer running.
-    pub(crate) fn ensure_running(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// That one.
+    pub fn ensure_running(&mut self) -> Result<()> {
         let ended = self.ended()?;
         ensure!(ended.is_none(), "{} ended{}; {}", self.name, status(ended), self.tail());
         Ok(())

@@ -61,7 +61,7 @@ async fn status_of_a_call(with_certificate: bool) -> Result<String> {
     write_client(folder.path(), listen)?;
     let flag = format!("--admission-control-config-file={}", folder.path().join("admission.yaml").display());
     let api_server_flags = if with_certificate { vec![flag] } else { Vec::new() };
-    let cluster = ControlPlane::start(Options { api_server_flags })?;
+    let cluster = ControlPlane::start(Options { api_server_flags, ..Options::default() })?;
     let client_ca = format!("--client-ca={}", folder.path().join("ca.crt").display());
     let program = webhook::serve(&cluster, listen, admin, &[&client_ca])?;
     cluster.apply(WORKLOAD)?;
