@@ -99,14 +99,13 @@ impl Common<'_> {
             true => is_no_operators(&format!(" || [object].exists(o, {})", has_key())),
             false => is_not_made_by_kubernetes(),
         });
-        let is_by_label = spec.enforce.is_empty() && spec.forbid.is_empty();
         let webhook = Webhook {
             name: webhook_name(policy, OF_POLICY),
             is_strict: is_strict(policy),
             rules: self.rules_of_injected(),
             conditions,
             client_config: self.called_for(policy),
-            namespaces: self.namespaces(spec.namespace_selector.as_ref(), is_by_label, None),
+            namespaces: self.namespaces(spec.namespace_selector.as_ref(), policy.acts_where_on(), None),
             objects: spec.workload_selector.as_ref().map_or_else(|| json!({}), |selector| json!(selector)),
         };
         Some(webhook.write(self.model))

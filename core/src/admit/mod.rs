@@ -241,6 +241,10 @@ impl Options {
         if self.selection == Selection::Caller {
             return None;
         }
+        let called = self.selection.policy().and_then(|name| catalog.policy(name));
+        if called.is_some_and(|policy| policy.acts_where_on()) {
+            return None;
+        }
         let label = match catalog.namespace_label(namespace) {
             // Of a namespace that is that new, the webhook for annotations was called, or not, by its label.
             NamespaceLabel::Unknown if self.selection.policy().is_some() => NamespaceLabel::Absent,

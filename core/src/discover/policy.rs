@@ -84,6 +84,11 @@ impl Policy {
         !self.spec.defaults.is_empty() || !self.spec.enforce.is_empty()
     }
 
+    /// Whether it acts only where injection is on, so that its webhook is called for no other namespace.
+    pub fn acts_where_on(&self) -> bool {
+        self.spec.enforce.is_empty() && self.spec.forbid.is_empty()
+    }
+
     /// Whether a variable of the user's gives way where it is set for this intent. The word counts for the intents that
     /// the policy names; where it names none, for all.
     pub fn overwrites(&self, intent: &Intent) -> bool {

@@ -53,6 +53,15 @@ fn the_webhook_of_a_policy_is_believed_about_a_namespace_that_nobody_knows_yet()
     assert_eq!(literal(&both, "SMTP_HOST"), Some("mailu-front.mail.svc"));
 }
 
+#[test]
+fn the_webhook_of_a_default_is_called_only_where_injection_is_on() {
+    let catalog =
+        World::full().without("Namespace", "blog").and(policy("base", "defaults: [ldap]")).catalog();
+    let options = Options { selection: Selection::Policy("base".to_owned()), ..Options::default() };
+    let told = admitted(&app(), None, &catalog, &options).0;
+    assert_eq!(status(&told), "ldap=directory/openldap (by default of policy base)");
+}
+
 #[rstest]
 fn nothing_is_enforced_where_nobody_may_touch_anything(#[values("kube-system", "attic")] namespace: &str) {
     let catalog = enforcing("{enforce: [cache], onAbsent: Deny}");
