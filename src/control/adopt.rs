@@ -50,9 +50,12 @@ impl Controller {
 
     /// Reads a workload, which counts from then on as one that has a key of ours.
     pub(super) async fn adopt(&self, id: &WorkloadId) -> Done {
+        if !self.workloads.adopt(id) {
+            return Done::Well;
+        }
         match self.objects.get(refresh::kind(id.kind), &id.namespace, &id.name).await {
             Ok(Some(object)) => {
-                self.workloads.adopt(id, &object);
+                self.workloads.take_adopted(id, &object);
                 Done::Well
             }
             Ok(None) | Err(Refusal::NotFound | Refusal::Terminating) => Done::Well,

@@ -1,5 +1,8 @@
 //! What the leader does for policies: the webhooks by which they act without annotations, and their status.
-use super::{controller::Controller, queue::Done};
+use super::{
+    controller::{Controller, Key},
+    queue::Done,
+};
 use crate::{
     cluster::{
         CONFIGURATION, POLICIES_CONFIGURATION,
@@ -71,7 +74,11 @@ impl Conformance {
 /// Writes the webhooks that policies and Namespaces ask for, where they are others.
 pub(super) async fn write_webhooks(controller: &Controller) -> Done {
     match try_to_write(controller).await {
-        Ok(()) => Done::Again(LOOK),
+        Ok(()) => {
+            // Somebody may have edited a status, too.
+            controller.want(Key::Policies, SETTLE);
+            Done::Again(LOOK)
+        }
         Err(Refusal::Conflict | Refusal::NotFound) => Done::Again(SOON),
         Err(Refusal::Away(reason)) => {
             tracing::debug!(reason, "the webhooks of policies were not written");

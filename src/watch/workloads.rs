@@ -170,13 +170,25 @@ impl Workloads {
         noted.collect()
     }
 
-    /// Takes a workload without a key of ours for one that has one, as long as it is there.
-    pub fn adopt(&self, id: &WorkloadId, object: &Value) {
+    /// From now on, a workload without a key of ours counts as one that has one, as long as it is there; returns whether it
+    /// has to be read.
+    pub fn adopt(&self, id: &WorkloadId) -> bool {
         let mut known = self.known();
-        known.adopted.insert(id.clone());
-        known.apply(object);
-        drop(known);
-        self.0.changed.notify_one();
+        let is_there = known.others.contains_key(id);
+        if is_there {
+            known.adopted.insert(id.clone());
+        }
+        is_there
+    }
+
+    /// Takes note of an adopted workload as it was read, unless a watch told of it or of its end since.
+    pub fn take_adopted(&self, id: &WorkloadId, object: &Value) {
+        let mut known = self.known();
+        if known.adopted.contains(id) && !known.objects.contains_key(id) {
+            known.apply(object);
+            drop(known);
+            self.0.changed.notify_one();
+        }
     }
 
     /// All of them.

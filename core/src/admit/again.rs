@@ -48,7 +48,7 @@ pub struct Again {
     pub missed: BTreeSet<Intent>,
     /// Eight hexadecimal digits of the pod template that an update would give; `None` where it stays.
     pub cause: Option<String>,
-    /// The annotation `status` as it should be; `None`: as it is.
+    /// The annotation `status` as it should be, empty where there is nothing to say; `None`: as it is.
     pub status: Option<String>,
     /// What was taken out because it could not be delivered.
     pub withdrawn: BTreeMap<Intent, Withdrawn>,
@@ -176,14 +176,14 @@ pub fn try_again(object: &Value, intents: &BTreeSet<Intent>) -> Result<Vec<Patch
     Ok(annotate(&workload, Some(&record), injected, status))
 }
 
-/// The operations that set the annotation `status`, and nothing else.
+/// The operations that set the annotation `status`, or remove it where nothing is said, and do nothing else.
 ///
 /// # Errors
 /// [`Failure`] where the workload can't be read.
 pub fn say(object: &Value, status: &str) -> Result<Vec<PatchOperation>, Failure> {
     let Some(workload) = Workload::read(object)? else { return Ok(Vec::new()) };
     let injected = workload.own_annotation(keys::INJECTED).map(str::to_owned);
-    Ok(annotate(&workload, None, injected, Some(status.to_owned())))
+    Ok(annotate(&workload, None, injected, (!status.is_empty()).then(|| status.to_owned())))
 }
 
 // === impl Again ===
@@ -230,7 +230,14 @@ impl Again {
         verdict: Verdict,
         later: &str,
     ) {
-        let Some(plan) = verdict.plan else { return };
+        let said = workload.own_annotation(keys::STATUS).unwrap_or_default();
+        let Some(plan) = verdict.plan else {
+            let is_policys = is_later(said) || said.contains(" by policy ");
+            if is_policys && record.is_none_or(|record| record.intents().next().is_none()) {
+                self.status = Some(String::new());
+            }
+            return;
+        };
         // A requirement that is no longer met is told, and nothing is changed: an update would be refused.
         let pods = workload.kind.pod_spec_pointer();
         let changes_pods =
@@ -248,7 +255,7 @@ impl Again {
             self.pending = known.filter(differs).cloned().collect();
             self.cause = Some(template_hash(&after));
         }
-        let before = parts(workload.own_annotation(keys::STATUS).unwrap_or_default());
+        let before = parts(said);
         let now = parts(&plan.status());
         let mut told: BTreeMap<&str, String> = BTreeMap::new();
         for (intent, text) in &now {
@@ -278,10 +285,14 @@ impl Again {
             };
             told.insert(intent, text);
         }
+        // Who asked for it, a policy or the Namespace, asks no more.
+        for intent in self.pending.iter().filter(|intent| !now.contains_key(intent.as_str())) {
+            let standing = standing(before.get(intent.as_str()).map(String::as_str));
+            told.insert(intent.as_str(), format!("{standing} (no longer asked for, taken out {later})"));
+        }
         let status: Vec<String> = told.iter().map(|(intent, text)| format!("{intent}={text}")).collect();
         let status: String = status.join("; ").chars().take(MAX_STATUS).collect();
-        let is_said = workload.own_annotation(keys::STATUS).is_some_and(|said| said == status);
-        self.status = (!status.is_empty() && !is_said).then_some(status);
+        self.status = (said != status).then_some(status);
         self.plan = Some(plan);
     }
 }

@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
@@ -37,8 +36,11 @@ impl Policy {
     pub(super) fn from_resource(object: &Value) -> Result<Self, ObjectError> {
         let name = object::name(object)?;
         let spec = object.get("spec").ok_or_else(|| ObjectError::new("spec: missing"))?;
-        let spec = InjectionPolicySpec::deserialize(spec)
-            .map_err(|error| ObjectError::new(format!("spec: {error}")))?;
+        let spec: InjectionPolicySpec = serde_path_to_error::deserialize(spec).map_err(|error| {
+            let path = error.path().to_string();
+            let path = if path == "." { String::new() } else { format!(".{path}") };
+            ObjectError::new(format!("spec{path}: {}", error.inner()))
+        })?;
         let policy = Self { name, spec };
         policy.check()?;
         Ok(policy)

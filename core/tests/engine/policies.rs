@@ -151,8 +151,8 @@ fn a_policy_that_can_not_be_read_names_its_field() {
         ("{enforce: [ldap], forbid: [ldap]}", "spec.enforce"),
         ("storage: {maxSize: 10GB}", "spec.storage.maxSize"),
         ("storage: {maxSize: 1Gi, defaultSize: 2Gi}", "spec.storage.defaultSize"),
-        ("enforce: [NOT]", "spec"),
-        ("enforces: [ldap]", "spec"),
+        ("enforce: [NOT]", "spec.enforce[0]"),
+        ("enforces: [ldap]", "spec.enforces"),
     ] {
         let error = inventory().apply(&policy("base", spec)).unwrap_err();
         assert!(error.reason.starts_with(field), "{spec}: {error}");

@@ -160,6 +160,33 @@ async fn who_stood_there_before_a_policy_is_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_was_told_of_a_policy_that_is_gone_is_told_of_it_no_more() {
+    let world = installed();
+    stands(&world, "before", |_| {});
+    world.know(POLICY, policy(json!({"defaults": ["ldap"]})));
+    let _leader = world.led().await;
+    world.create("after", &[]);
+    sleep(30 * SECOND).await;
+    assert_eq!(world.status("before", "ldap"), "absent: directory/openldap after the next rollout");
+    world.forget(POLICY);
+    sleep(30 * SECOND).await;
+    assert_eq!(world.status("before", "ldap"), "");
+    let gone = "directory/openldap (no longer asked for, taken out after the next rollout)";
+    assert_eq!(world.status("after", "ldap"), gone);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_that_ends_while_it_is_read_is_not_counted() {
+    let world = installed();
+    stands(&world, "before", |_| {});
+    world.know(POLICY, policy(json!({"enforce": ["ldap"]})));
+    world.api.meanwhile("deployments/before", |api| api.delete(&workload("before")));
+    let _leader = world.led().await;
+    sleep(60 * SECOND).await;
+    assert_eq!(status(&world)["matched"], 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_policy_may_have_those_that_stood_there_before_rolled_out() {
     let world = installed();
     stands(&world, "before", |_| {});
