@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsStr,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
     time::{Duration, Instant},
@@ -37,6 +37,7 @@ pub struct Stage {
     providers: OnceLock<Result<(), String>>,
     blog: OnceLock<Result<(), String>>,
     alone: OnceLock<Result<(), String>>,
+    directus: OnceLock<Result<(), String>>,
 }
 
 /// A control plane with one node.
@@ -84,6 +85,7 @@ impl Stage {
         let cluster = self.storage()?;
         made(&self.providers, "the providers", || {
             let authority = Authority::new()?;
+            fs::write(cluster.authority(), authority.certificate())?;
             for (namespace, manifest) in PROVIDERS {
                 cluster.namespace(namespace, &["provider=true"])?;
                 cluster.provide(namespace, namespace, manifest, &authority)?;
@@ -106,6 +108,19 @@ impl Stage {
         made(&self.blog, "the blog", || {
             cluster.namespace("blog", &["inject=enabled"])?;
             wordpress::deploy(cluster, "blog", "")
+        })?;
+        Ok(cluster)
+    }
+
+    /// Besides the providers, a Directus to which they are offered.
+    pub fn directus(&self) -> Result<&Cluster> {
+        let cluster = self.providers()?;
+        made(&self.directus, "Directus", || {
+            cluster.namespace("wiki", &["inject=enabled"])?;
+            let authority = serde_json::to_string(&fs::read_to_string(cluster.authority())?)?;
+            cluster.apply(&include_str!("manifests/directus.yaml").replace("@AUTHORITY@", &authority))?;
+            cluster.wait_for("wiki", "deployment/mariadb")?;
+            cluster.wait_for("wiki", "deployment/directus")
         })?;
         Ok(cluster)
     }
@@ -208,7 +223,12 @@ impl Cluster {
         self.plane.apply(manifest)
     }
 
-    /// Makes a namespace with these labels of ours.
+    /// The file that holds the certificate of the providers' authority.
+    fn authority(&self) -> PathBuf {
+        self.plane.directory().join("providers.crt")
+    }
+
+    /// Makes a namespace with these labels of ours, where it is not yet.
     pub fn namespace(&self, name: &str, labels: &[&str]) -> Result<()> {
         let labels = labels.iter().filter_map(|label| label.split_once('='));
         let labels: BTreeMap<_, _> =

@@ -144,7 +144,7 @@ fn a_lost_password_mail_arrives_in_the_mailbox(stage: &Stage) -> Result<()> {
 }
 
 /// A mail of this account's mailbox, by IMAP over TLS; empty where there is none.
-fn mail(cluster: &Cluster, account: &str, number: u32) -> Result<String> {
+pub fn mail(cluster: &Cluster, account: &str, number: u32) -> Result<String> {
     let to = format!("mail.mail.svc:993:{}:993", address(cluster, "mail", "mail")?);
     let output = Command::new("curl")
         .args(["--silent", "--max-time", "20", "--insecure", "--connect-to", &to, "--user", account])
