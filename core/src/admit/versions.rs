@@ -226,7 +226,14 @@ impl<'a> Versions<'a> {
         let is_on = options.is_on(catalog, request.namespace);
         let is_heard = is_on && failure.is_none();
         if !is_heard && !terms.has_enforced() && self.forbidden(&terms).next().is_none() {
-            return failure.filter(|_| is_on).map_or_else(|| Ok(self.left_alone()), Err);
+            if let Some(failure) = failure.filter(|_| is_on) {
+                return Err(failure);
+            }
+            // What can't be delivered holds pods back wherever they are.
+            if !self.is_noted {
+                return Ok(self.left_alone());
+            }
+            failure = None;
         }
         let targets = Targets {
             asked: target::asked(catalog, request.namespace, &base, &terms),
@@ -243,6 +250,12 @@ impl<'a> Versions<'a> {
         };
         let mut injection = inject::plan(catalog, &targets, &before);
         injection.plan.untouched = self.said(&untouched);
+        for (intent, withdrawn) in self.withdrawn_now() {
+            if !injection.plan.decisions.contains_key(intent) {
+                let said = Outcome::Withdrawn(withdrawn.reason.clone()).to_string();
+                injection.plan.untouched.insert(intent.clone(), said);
+            }
+        }
         let mut warnings = self.warnings(&terms.wishes, &injection.plan);
         warnings.extend(namespace_problems(&terms, request.namespace, catalog));
         let failure = failure.filter(|_| is_on);
@@ -281,7 +294,13 @@ impl<'a> Versions<'a> {
     /// Those of which nothing is decided where injection is off, or the workload's own annotations can't be read.
     fn untouched(&self, terms: &Terms) -> BTreeSet<Intent> {
         let others = self.recorded().filter(|intent| !terms.intents.contains_key(*intent));
+        let others = others.filter(|intent| self.withdrawn_now().all(|(withdrawn, _)| withdrawn != *intent));
         others.filter(|intent| terms.forbidding(intent).is_none()).cloned().collect()
+    }
+
+    /// What [`Self::withdraw`] wrote down, now or before.
+    fn withdrawn_now(&self) -> impl Iterator<Item = (&Intent, &Withdrawn)> {
+        self.own.iter().filter(|_| self.is_noted).flat_map(|record| &record.withdrawn)
     }
 
     /// What `status` says of these intents now.

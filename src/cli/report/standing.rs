@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use opportune_core::{
     admit::{Again, Options, later, look_again},
-    decide::{Decision, Outcome, Plan, Wishes},
+    decide::{Asker, Decision, Outcome, Plan, Wishes},
     discover::Catalog,
     inject::account::{Account, Standing},
     intent::Intent,
@@ -65,7 +65,11 @@ pub fn of(
     let undecided = |intent: &Intent, state, why: &str| {
         let holding = held.because_of(intent);
         let is_concerned = holding.stands || asked.contains_key(intent);
-        is_concerned.then(|| holding.entry(intent, &again, state, why))
+        let mut entry = is_concerned.then(|| holding.entry(intent, &again, state, why))?;
+        // Nobody but the workload itself could ask for it there.
+        let is_asked = asked.contains_key(intent);
+        entry.origin = entry.origin.or_else(|| is_asked.then_some(Asker::Workload));
+        Some(entry)
     };
     // Where injection is off, and where annotations can't be read, what a policy enforces is decided on all the same.
     let is_enforced = |intent: &Intent| {

@@ -12,7 +12,7 @@ const CLASS: &str = "/apis/storage.k8s.io/v1/storageclasses/rook-ceph-block";
 const CLAIMS: &str = "blog/persistentvolumeclaims";
 const EVER: usize = usize::MAX;
 
-async fn world() -> (World, Leader) {
+pub(super) async fn world() -> (World, Leader) {
     let world = World::new();
     world.know(
         CLASS,

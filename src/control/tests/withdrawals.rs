@@ -58,6 +58,23 @@ async fn an_api_server_that_is_away_for_ten_minutes_leads_to_none(#[case] answer
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_injection_is_off_by_now_nothing_else_is_taken_back() {
+    let (world, _leader) = super::claims::world().await;
+    world.api.refuse("POST", "blog/secrets", Answer::Quota, EVER);
+    world.create("web", &[("wants", "ldap, storage"), ("storage", "/data=1Gi")]);
+    let storage = world.status("web", "storage");
+    sleep(5 * SECOND).await;
+    world.know("/api/v1/namespaces/blog", namespace("blog", "inject", "disabled"));
+    sleep(600 * SECOND).await;
+    assert_eq!(world.counted("withdrawn"), 1);
+    assert!(world.status("web", "ldap").starts_with("withdrawn: the Secret can't be made"));
+    let template = world.workload("web")["spec"]["template"].to_string();
+    assert!(!template.contains("secretKeyRef"), "{template}");
+    assert!(template.contains("persistentVolumeClaim"), "{template}");
+    assert_eq!(world.status("web", "storage"), storage);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_before_an_outage_says_nothing_after_it() {
     let world = World::new();
     let _leader = world.led().await;
