@@ -28,15 +28,11 @@ const SOON: Duration = Duration::from_millis(200);
 pub(super) const SETTLE: Duration = Duration::from_secs(2);
 const POLICIES: Kind = Kind::of("opportune.libre.sh", "v1alpha1", "injectionpolicies");
 
-/// What workloads lack of what policies want.
+/// What workloads lack of what policies want: by workload the policies that act on it, and whether it lacks something of each.
 #[derive(Debug, Default)]
 pub(super) struct Conformance(Mutex<Known>);
 
-#[derive(Debug, Default)]
-struct Known {
-    /// By workload: the policies that act on it, and whether it lacks something of each.
-    workloads: BTreeMap<WorkloadId, BTreeMap<String, bool>>,
-}
+type Known = BTreeMap<WorkloadId, BTreeMap<String, bool>>;
 
 // === impl Conformance ===
 
@@ -48,22 +44,22 @@ impl Conformance {
         let now: BTreeMap<String, bool> = again.conformance.iter().map(lacks).collect();
         let mut known = self.known();
         if now.is_empty() {
-            return known.workloads.remove(id).is_some();
+            return known.remove(id).is_some();
         }
-        let before = known.workloads.insert(id.clone(), now);
-        before.as_ref() != known.workloads.get(id)
+        let before = known.insert(id.clone(), now);
+        before.as_ref() != known.get(id)
     }
 
     /// Forgets a workload that is no more; says whether anything was known of it.
     pub(super) fn forget(&self, id: &WorkloadId) -> bool {
-        self.known().workloads.remove(id).is_some()
+        self.known().remove(id).is_some()
     }
 
     /// How many workloads a policy acts on, and how many of them lack something.
     fn counts(&self, policy: &str) -> (usize, usize) {
         let known = self.known();
-        let mut acting = known.workloads.values().filter_map(|policies| policies.get(policy));
-        acting.by_ref().fold((0, 0), |(all, lacking), lacks| (all + 1, lacking + usize::from(*lacks)))
+        let acting = known.values().filter_map(|policies| policies.get(policy));
+        acting.fold((0, 0), |(all, lacking), lacks| (all + 1, lacking + usize::from(*lacks)))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

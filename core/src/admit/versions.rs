@@ -223,17 +223,18 @@ impl<'a> Versions<'a> {
             failure = target::check(catalog, &base, &terms.wishes).err();
             failure.iter().for_each(|_| terms.only_enforced());
         }
+        // Where injection is off, nobody waits for what it says.
         let is_on = options.is_on(catalog, request.namespace);
+        let failure = failure.filter(|_| is_on);
         let is_heard = is_on && failure.is_none();
         if !is_heard && !terms.has_enforced() && self.forbidden(&terms).next().is_none() {
-            if let Some(failure) = failure.filter(|_| is_on) {
+            if let Some(failure) = failure {
                 return Err(failure);
             }
             // What can't be delivered holds pods back wherever they are.
             if !self.is_noted {
                 return Ok(self.left_alone());
             }
-            failure = None;
         }
         let targets = Targets {
             asked: target::asked(catalog, request.namespace, &base, &terms),
@@ -258,7 +259,6 @@ impl<'a> Versions<'a> {
         }
         let mut warnings = self.warnings(&terms.wishes, &injection.plan);
         warnings.extend(namespace_problems(&terms, request.namespace, catalog));
-        let failure = failure.filter(|_| is_on);
         if let Some(failure) = &failure {
             warnings.insert(0, warning::line(&format!("only what is enforced is injected: {failure}")));
         }
