@@ -1,6 +1,7 @@
 //! Attacks by text that is to become something else, and by calls past the API server.
 use crate::{
     attacks::{PLANTED, Scene, offer},
+    callers::authority,
     delivered::{Check, PROMPT, READ, idle, served},
     installed::readiness,
     offers::{secret, service},
@@ -12,9 +13,6 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::http::Request;
 use kube::{Client, Config, client::Body, config::AuthInfo};
 use opportune_e2e::{Program, eventually, free_address};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -289,20 +287,6 @@ fn review() -> Vec<u8> {
     json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request})
         .to_string()
         .into_bytes()
-}
-
-/// An authority, and a certificate by it with its key.
-fn authority(name: &str) -> Result<(String, String, String)> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let key = KeyPair::generate()?;
-    let certificate = params.signed_by(&key, &authority)?;
-    Ok((authority.pem(), certificate.pem(), key.serialize_pem()))
 }
 
 /// With `--client-ca`, only who has a certificate of that authority is heard.

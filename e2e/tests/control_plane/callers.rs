@@ -20,10 +20,10 @@ spec:
     spec: {containers: [{name: app, image: example.org/app:1}]}
 "#;
 
-/// An authority of clients, a certificate of the API server by it, and the files by which it presents that to `webhook`.
-fn write_client(folder: &Path, webhook: SocketAddr) -> Result<()> {
+/// An authority of clients of this name, a certificate of the API server by it, and that one's key, as PEM.
+pub fn authority(name: &str) -> Result<(String, String, String)> {
     let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, "callers");
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
     let mut params = CertificateParams::new(Vec::new())?;
@@ -31,9 +31,15 @@ fn write_client(folder: &Path, webhook: SocketAddr) -> Result<()> {
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &authority)?;
-    fs::write(folder.join("ca.crt"), authority.pem())?;
-    fs::write(folder.join("client.crt"), certificate.pem())?;
-    fs::write(folder.join("client.key"), key.serialize_pem())?;
+    Ok((authority.pem(), certificate.pem(), key.serialize_pem()))
+}
+
+/// An authority of clients, a certificate of the API server by it, and the files by which it presents that to `webhook`.
+fn write_client(folder: &Path, webhook: SocketAddr) -> Result<()> {
+    let (authority, certificate, key) = authority("callers")?;
+    fs::write(folder.join("ca.crt"), authority)?;
+    fs::write(folder.join("client.crt"), certificate)?;
+    fs::write(folder.join("client.key"), key)?;
     let folder = folder.display();
     fs::write(
         format!("{folder}/client.kubeconfig"),
