@@ -141,9 +141,7 @@ impl<'a> Workload<'a> {
 
     /// Whether another controller owns it, which would put back what is changed.
     pub fn is_controlled(&self) -> bool {
-        slice(self.object, "/metadata/ownerReferences")
-            .iter()
-            .any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
+        self.object.pointer("/metadata/ownerReferences").is_some_and(has_controller)
     }
 
     /// Whether it has an annotation of ours that users write.
@@ -269,9 +267,13 @@ fn read_containers<'a>(
 /// Whether another object makes such a workload, and will make the next one as this one is: what a Job of a CronJob or a Pod
 /// of anything is to have stands in the template of its maker.
 pub fn is_made_by_another(kind: Kind, object: &Value) -> bool {
-    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    kind.is_made_once() && object.pointer("/metadata/ownerReferences").is_some_and(has_controller)
+}
+
+/// Whether one of these owner references is a controller's.
+pub(crate) fn has_controller(owners: &Value) -> bool {
     let is_controller = |owner: &Value| owner.get("controller") == Some(&Value::Bool(true));
-    kind.is_made_once() && owners.into_iter().flatten().any(is_controller)
+    owners.as_array().into_iter().flatten().any(is_controller)
 }
 
 /// A string field; empty where there is none.

@@ -171,8 +171,8 @@ pub fn try_again(object: &Value, intents: &BTreeSet<Intent>) -> Result<Vec<Patch
     let Some(workload) = Workload::read(object)? else { return Ok(Vec::new()) };
     let Ok(Some(mut record)) = super::versions::record(&workload) else { return Ok(Vec::new()) };
     record.withdrawn.retain(|intent, _| !intents.contains(intent));
-    let injected = (!record.is_empty()).then(|| record.write());
     let status = workload.own_annotation(keys::STATUS).map(str::to_owned);
+    let injected = record.is_needed(status.as_deref()).then(|| record.write());
     Ok(annotate(&workload, Some(&record), injected, status))
 }
 

@@ -324,7 +324,7 @@ impl<'a> Versions<'a> {
         let is_new = self.old.is_none();
         let mut patch = inject::operations(&self.new, self.own.as_ref(), self.before(), additions, is_new);
         patch.extend(self.templates());
-        let injected = (!record.is_empty()).then(|| record.write());
+        let injected = record.is_needed(status.as_deref()).then(|| record.write());
         match self.old.as_ref().filter(|old| self.comes_out_as(old, &patch, [&injected, &status])) {
             Some(old) => patch.extend(self.annotated_as(&|key| old.own_annotation(key))),
             None => patch.extend(inject::annotate(&self.new, self.own.as_ref(), injected, status)),

@@ -193,9 +193,11 @@ impl Record {
         self.unproven = is_unproven;
     }
 
-    /// Whether there is anything to remember.
-    pub fn is_empty(&self) -> bool {
-        self.added.values().all(BTreeMap::is_empty) && self.withdrawn.is_empty() && self.empty.is_empty()
+    /// Whether there is anything to remember beside a status.
+    pub fn is_needed(&self, status: Option<&str>) -> bool {
+        let has_contents = self.intents().next().is_some() || !self.withdrawn.is_empty();
+        // What was empty before matters once something of ours stands there.
+        has_contents || (status.is_some() && !self.empty.is_empty())
     }
 
     /// Whether we wrote `value` at `slot`, now or in a remembered past.

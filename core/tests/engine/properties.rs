@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 
 use opportune_core::{
     admit::{AdmissionResult, Options, Request, admit, take_out},
-    review::answer,
+    review::{Review, answer},
 };
 use proptest::{collection::vec, option, prelude::*};
 use serde_json::{Value, json};
@@ -46,6 +46,33 @@ fn as_sets(value: &Value) -> Value {
 
 fn after(object: &Value, world: &World) -> Value {
     admitted(object, None, &world.catalog(), &Options::default()).0
+}
+
+/// One of the ways in which a workload reaches us: as it is made, applied again, scaled, labelled or given another image.
+fn reviewed(object: Value, world: &World, how: usize) -> Value {
+    let stored = after(&object, world);
+    let (object, old) = match how {
+        0 => (object, None),
+        1 => (object, Some(stored)),
+        2 => (stored.clone(), Some(stored)),
+        3 => (with(stored.clone(), "/spec/replicas", json!(9)), Some(stored)),
+        4 => (with(stored.clone(), "/metadata/labels", json!({"a": "b"})), Some(stored)),
+        _ => (with(stored.clone(), "/spec/template/spec/containers/0/image", json!("y")), Some(stored)),
+    };
+    let operation = if old.is_some() { "UPDATE" } else { "CREATE" };
+    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "1", "operation": operation, "namespace": "blog", "object": object, "oldObject": old,
+        "kind": {"group": "apps", "version": "v1", "kind": object["kind"]},
+    }})
+}
+
+fn asking_nothing(mut object: Value) -> Value {
+    for pointer in ["/metadata/annotations", "/spec/template/metadata/annotations"] {
+        if let Some(map) = object.pointer_mut(pointer).and_then(Value::as_object_mut) {
+            map.retain(|key, _| !key.starts_with("opportune.libre.sh/"));
+        }
+    }
+    object
 }
 
 proptest! {
@@ -187,6 +214,30 @@ proptest! {
         if let Ok(body) = body {
             let body: Value = serde_json::from_slice(&body.body).unwrap();
             prop_assert_eq!(&body["response"]["allowed"], &json!(true));
+        }
+    }
+
+    #[test]
+    fn what_is_settled_at_a_glance_is_what_a_decision_comes_to(
+        object in workload(),
+        asks in any::<bool>(),
+        world in world(),
+        how in 0..6_usize,
+        is_opted_in in any::<bool>(),
+    ) {
+        let object = if asks { object } else { asking_nothing(object) };
+        let body = serde_json::to_vec(&reviewed(object, &world, how)).unwrap();
+        let label = if is_opted_in { "enabled" } else { "disabled" };
+        let world = world.and(namespace("blog", &format!("inject: {label}"), ""));
+        let (catalog, options) = (world.catalog(), Options::default());
+        let review = Review::read(&body).unwrap();
+        if let Some(settled) = review.settled(&catalog, &options) {
+            let (settled, decided) = (settled.to(&review), review.decide(&catalog, &options).unwrap().to(&review));
+            prop_assert_eq!(settled.facts, decided.facts);
+            prop_assert_eq!(String::from_utf8(settled.body), String::from_utf8(decided.body));
+        } else {
+            // What nobody asks anything of, and what stays as it is, must not cost a decision.
+            prop_assert!(!(2..=4).contains(&how), "{}", String::from_utf8_lossy(&body));
         }
     }
 

@@ -2,7 +2,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use opportune_core::{
     admit::{Options, Request, admit},
-    review::answer,
+    review::{Review, answer},
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -93,6 +93,26 @@ fn what_the_server_sends_is_answered_as_admit_decides(
     }
 }
 
+#[rstest]
+#[case::create(CREATE, true)]
+#[case::update(UPDATE, true)]
+#[case::escaped(&CREATE.replacen("\"annotations\":{", r#""annotations":{"opportune\u002elibre.sh/wants":"ldap","#, 1), false)]
+#[case::asking(&CREATE.replacen("\"annotations\":{", r#""annotations":{"opportune.libre.sh/wants":"ldap","#, 1), false)]
+fn what_asks_for_nothing_is_settled_at_a_glance(#[case] text: &str, #[case] is_settled: bool) {
+    let catalog = World::full().catalog();
+    let review = Review::read(text.as_bytes()).unwrap();
+    assert_eq!(review.settled(&catalog, &Options::default()).is_some(), is_settled);
+    let decided = review.decide(&catalog, &Options::default()).unwrap().to(&review);
+    assert_eq!(decided.facts.outcome, if is_settled { "unchanged" } else { "patched" });
+}
+
+#[test]
+fn where_a_policy_asks_nothing_is_settled_at_a_glance() {
+    let world = World::full().and(policy("all", "defaults: [ldap]"));
+    let review = Review::read(CREATE.as_bytes()).unwrap();
+    assert!(review.settled(&world.catalog(), &Options::default()).is_none());
+}
+
 fn asked(mut review: Value, annotations: &[(&str, &str)]) -> Value {
     let object = review["request"]["object"].take();
     review["request"]["object"] = asking(object, annotations);
@@ -154,10 +174,20 @@ fn a_deletion_has_no_object() {
 #[case::other_kind(CREATE.replace("AdmissionReview", "ConversionReview"))]
 #[case::truncated(CREATE[..CREATE.len() / 2].to_owned())]
 #[case::two(format!("{CREATE}{CREATE}"))]
-#[case::deep_object(format!(r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"1","object":{}{}}}}}"#, r#"{"a":"#.repeat(10_000), "1".to_owned() + &"}".repeat(10_000)))]
 fn what_is_no_review_is_refused_with_a_line(#[case] body: String) {
     let refused = answer(body.as_bytes(), &World::full().catalog(), &Options::default()).unwrap_err();
     assert!(!refused.reason.is_empty() && !refused.reason.chars().any(char::is_control), "{refused}");
+}
+
+#[test]
+fn an_object_that_is_nested_too_deeply_to_be_read_is_refused_with_a_line() {
+    let deep = format!("\"spec\":{{\"deep\":{}{},", "[".repeat(10_000), "]".repeat(10_000));
+    let asked = asked(review(CREATE), &[("wants", "ldap")]).to_string();
+    let at = asked.rfind("\"spec\":{\"").unwrap();
+    let outer = asked[..at].rfind("\"spec\":{").unwrap();
+    let body = asked[..outer].to_owned() + &asked[outer..].replacen("\"spec\":{", &deep, 1);
+    let refused = answer(body.as_bytes(), &World::full().catalog(), &Options::default()).unwrap_err();
+    assert!(refused.reason.contains("recursion limit"), "{refused}");
 }
 
 #[test]

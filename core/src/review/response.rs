@@ -1,0 +1,132 @@
+//! What is answered, but for the uid: the same question of another caller has the same response.
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::{Value, json};
+
+use super::{API_VERSION, Answer, Facts, read::Review};
+use crate::{
+    admit::{AdmissionResult, Verdict},
+    intent::Intent,
+    workload::Kind,
+};
+
+/// What is answered to a review, whoever asks.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The serialised response behind its uid, up to the end of the review.
+    rest: Vec<u8>,
+    outcome: &'static str,
+    reason: String,
+    intents: Vec<(&'static str, &'static str)>,
+}
+
+/// The fields of a response behind its uid.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Fields<'a> {
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+    #[serde(skip_serializing_if = "AuditAnnotations::is_empty")]
+    audit_annotations: AuditAnnotations<'a>,
+}
+
+/// What became of each intent.
+struct AuditAnnotations<'a>(&'a Verdict);
+
+// === impl Response ===
+
+impl Response {
+    /// What is answered where nothing needs to be said.
+    pub(super) fn allowed(result: &AdmissionResult) -> Self {
+        Self::of(&Verdict { result: result.clone(), ..Verdict::default() })
+    }
+
+    pub(super) fn of(verdict: &Verdict) -> Self {
+        let (outcome, reason) = match &verdict.result {
+            AdmissionResult::Ignored => ("ignored", String::new()),
+            AdmissionResult::Unchanged => ("unchanged", String::new()),
+            AdmissionResult::Patched => ("patched", String::new()),
+            AdmissionResult::Denied(reason) => ("denied", reason.clone()),
+            AdmissionResult::FailedOpen(failure) => ("failed_open", failure.to_string()),
+        };
+        let denied = match &verdict.result {
+            AdmissionResult::Denied(message) => Some(message),
+            _ => None,
+        };
+        let has_patch = denied.is_none() && !verdict.patch.is_empty();
+        // Values with string keys always serialise.
+        let fields = Fields {
+            allowed: denied.is_none(),
+            status: denied.map(|message| json!({"code": 403, "reason": "Forbidden", "message": message})),
+            patch_type: has_patch.then_some("JSONPatch"),
+            patch: has_patch.then(|| STANDARD.encode(serde_json::to_vec(&verdict.patch).unwrap_or_default())),
+            warnings: &verdict.warnings,
+            audit_annotations: AuditAnnotations(verdict),
+        };
+        let mut rest = serde_json::to_vec(&fields).unwrap_or_default();
+        if let Some(first) = rest.first_mut() {
+            // Its uid comes before.
+            *first = b',';
+        }
+        rest.push(b'}');
+        let decisions = verdict.plan.iter().flat_map(|plan| &plan.decisions);
+        Self {
+            rest,
+            outcome,
+            reason: reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+            intents: decisions.map(|(intent, d)| (intent.metric_label(), d.outcome.word())).collect(),
+        }
+    }
+
+    /// About how many bytes it takes in memory.
+    pub fn size(&self) -> usize {
+        self.rest.len() + self.reason.len() + size_of_val(self.intents.as_slice())
+    }
+
+    /// The answer to one review.
+    pub fn to(&self, review: &Review<'_>) -> Answer {
+        let uid = serde_json::to_vec(&review.uid).unwrap_or_default();
+        let head = format!(r#"{{"apiVersion":"{API_VERSION}","kind":"AdmissionReview","response":{{"uid":"#);
+        let facts = Facts {
+            uid: review.uid.clone().into_owned(),
+            namespace: review.namespace.as_deref().unwrap_or_default().to_owned(),
+            name: review.name.as_deref().unwrap_or_default().to_owned(),
+            kind: review.kind.filter(|_| review.is_whole).map_or("other", Kind::name),
+            operation: review.operation.word(),
+            outcome: self.outcome,
+            reason: self.reason.clone(),
+            intents: self.intents.clone(),
+        };
+        Answer { body: [head.as_bytes(), &uid, &self.rest].concat(), facts }
+    }
+}
+
+// === impl AuditAnnotations ===
+
+impl AuditAnnotations<'_> {
+    fn decisions(&self) -> impl Iterator<Item = (&Intent, String)> {
+        let decisions = self.0.plan.iter().flat_map(|plan| &plan.decisions);
+        decisions.map(|(intent, decision)| (intent, decision.outcome.to_string()))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.plan.as_ref().is_none_or(|plan| plan.decisions.is_empty())
+    }
+}
+
+impl Serialize for AuditAnnotations<'_> {
+    fn serialize<S: Serializer>(&self, writer: S) -> Result<S::Ok, S::Error> {
+        let mut map = writer.serialize_map(None)?;
+        for (intent, outcome) in self.decisions() {
+            map.serialize_entry(intent.as_str(), &outcome)?;
+        }
+        map.end()
+    }
+}
