@@ -4,6 +4,7 @@
 mod admin;
 pub mod call;
 mod connections;
+mod memory;
 mod readiness;
 mod server;
 mod signals;

@@ -1,5 +1,5 @@
 //! `POST /mutate`, and `POST /mutate/policies/NAME` for what a policy acts on: one AdmissionReview in, one out.
-use super::{Limits, Shared};
+use super::{Limits, Shared, memory::Memory};
 use crate::observe::Metrics;
 use axum::{
     Router,
@@ -13,9 +13,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use opportune_core::{
     admit::{CatalogState, Options, Selection},
     discover::Catalog,
-    review::{self, Answer, Facts, NotAReview},
+    review::{Answer, Facts, NotAReview, Review},
 };
-use std::{sync::Arc, time::Instant};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::timeout,
@@ -28,7 +28,7 @@ const LARGE: u64 = 256 * 1024;
 /// The longest name that Kubernetes knows; a review may claim any.
 const NAME: usize = 253;
 
-type Review = dyn Fn(&[u8], Option<&str>) -> Result<Answer, Unanswered> + Send + Sync;
+type Answers = dyn Fn(&[u8], Option<&str>) -> Result<Answer, Unanswered> + Send + Sync;
 
 /// Why a review has no answer.
 #[derive(Debug)]
@@ -39,9 +39,15 @@ pub enum Unanswered {
     NotReady(String),
 }
 
+impl From<NotAReview> for Unanswered {
+    fn from(not_a_review: NotAReview) -> Self {
+        Self::NotAReview(not_a_review)
+    }
+}
+
 /// What answers the reviews.
 pub struct Webhook {
-    review: Box<Review>,
+    review: Box<Answers>,
     metrics: Arc<Metrics>,
     limits: Limits,
     in_work: Semaphore,
@@ -76,15 +82,22 @@ impl Webhook {
         metrics: Arc<Metrics>,
         limits: Limits,
     ) -> Self {
-        let review = move |body: &[u8], policy: Option<&str>| {
-            let (catalog, options) = (catalog.load_full(), options.load());
-            let answer = match policy {
-                None => review::answer(body, &catalog, &options),
-                Some(policy) => review::answer(body, &catalog, &for_policy(policy, &catalog, &options)?),
+        let memory = Memory::default();
+        let answer = move |body: &[u8], policy: Option<&str>| {
+            let (catalog, options) = (catalog.load_full(), options.load_full());
+            let asked = match policy {
+                None => Cow::Borrowed(&*options),
+                Some(policy) => Cow::Owned(for_policy(policy, &catalog, &options)?),
             };
-            answer.map_err(Unanswered::NotAReview)
+            let review = Review::read(body)?;
+            if let Some(settled) = review.settled(&catalog, &asked) {
+                return Ok(settled.to(&review));
+            }
+            let question = review.question(policy);
+            let decide = || review.decide(&catalog, &asked);
+            Ok(memory.response(&question, &catalog, &options, decide)?.to(&review))
         };
-        Self::new(review, metrics, limits)
+        Self::new(answer, metrics, limits)
     }
 
     /// Waits for a place, then reads the body. The place is kept until the answer is made.

@@ -89,8 +89,8 @@ impl Review<'_> {
     }
 
     /// Everything that a decision is made of, besides the catalog and the options: two reviews that have the same question have
-    /// the same response.
-    pub fn question(&self) -> Vec<u8> {
+    /// the same response. `policy` is the one whose webhook was called.
+    pub fn question(&self, policy: Option<&str>) -> Vec<u8> {
         let mut question = Vec::new();
         let mut add = |part: Option<&str>| {
             // What is absent is not what is empty, and no part runs into the next.
@@ -98,6 +98,7 @@ impl Review<'_> {
             question.extend_from_slice(&length.to_le_bytes());
             question.extend_from_slice(part.unwrap_or_default().as_bytes());
         };
+        add(policy);
         add(Some(self.operation.word()));
         add(self.kind.map(Kind::name).filter(|_| self.is_whole));
         add(self.is_whole.then_some(""));

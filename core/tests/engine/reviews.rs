@@ -106,6 +106,45 @@ fn what_asks_for_nothing_is_settled_at_a_glance(#[case] text: &str, #[case] is_s
     assert_eq!(decided.facts.outcome, if is_settled { "unchanged" } else { "patched" });
 }
 
+#[rstest]
+#[case::uid("/request/uid", json!("other"), true)]
+#[case::user("/request/userInfo", json!({"username": "other"}), true)]
+#[case::dry_run("/request/dryRun", json!(true), true)]
+#[case::managed_fields("/request/object/metadata/managedFields", json!([]), true)]
+#[case::generation("/request/object/metadata/generation", json!(7), true)]
+#[case::status("/request/object/status", json!({"replicas": 7}), true)]
+#[case::operation("/request/operation", json!("CREATE"), false)]
+#[case::namespace("/request/namespace", json!("other"), false)]
+#[case::sub_resource("/request/subResource", json!("status"), false)]
+#[case::kind("/request/kind/kind", json!("StatefulSet"), false)]
+#[case::object_kind("/request/object/kind", json!("StatefulSet"), false)]
+#[case::name("/request/object/metadata/name", json!("other"), false)]
+#[case::labels("/request/object/metadata/labels", json!({}), false)]
+#[case::no_labels("/request/object/metadata/labels", Value::Null, false)]
+#[case::owners("/request/object/metadata/ownerReferences", json!([]), false)]
+#[case::annotation("/request/object/metadata/annotations/a", json!("b"), false)]
+#[case::image("/request/object/spec/template/spec/containers/0/image", json!("b"), false)]
+#[case::old("/request/oldObject/spec/replicas", json!(7), false)]
+#[case::old_kind("/request/oldObject/kind", json!("StatefulSet"), false)]
+#[case::no_old("/request/oldObject", Value::Null, false)]
+#[case::no_metadata("/request/object/metadata", Value::Null, false)]
+#[case::no_object("/request/object", Value::Null, false)]
+fn a_question_is_all_that_a_decision_is_made_of(
+    #[case] pointer: &str,
+    #[case] value: Value,
+    #[case] is_same: bool,
+) {
+    let question = |review: &Value, policy: Option<&str>| {
+        let body = serde_json::to_vec(review).unwrap();
+        Review::read(&body).unwrap().question(policy)
+    };
+    let asked = asked(review(UPDATE), &[("wants", "ldap")]);
+    let other = with(asked.clone(), pointer, value);
+    assert_eq!(question(&asked, None) == question(&other, None), is_same);
+    assert_ne!(question(&asked, None), question(&asked, Some("a")));
+    assert_ne!(question(&asked, Some("b")), question(&asked, Some("a")));
+}
+
 #[test]
 fn where_a_policy_asks_nothing_is_settled_at_a_glance() {
     let world = World::full().and(policy("all", "defaults: [ldap]"));
