@@ -37,11 +37,11 @@ pub fn is_setting_name(text: &str) -> bool {
 }
 
 /// The first `digits` hexadecimal digits (at most 64) of the SHA-256 of the parts, which can't run into each other.
-pub fn hex(parts: &[&str], digits: usize) -> String {
+pub fn hex<T: AsRef<[u8]>>(parts: &[T], digits: usize) -> String {
     let mut hasher = Sha256::new();
-    for part in parts {
+    for part in parts.iter().map(AsRef::as_ref) {
         hasher.update(part.len().to_le_bytes());
-        hasher.update(part.as_bytes());
+        hasher.update(part);
     }
     hasher.finalize().iter().flat_map(|b| [b >> 4, b & 15]).take(digits).map(hex_digit).collect()
 }

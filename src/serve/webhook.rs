@@ -21,7 +21,7 @@ use tokio::{
     time::timeout,
 };
 use tower_http::catch_panic::CatchPanicLayer;
-use tracing::field::Empty;
+use tracing::Level;
 
 /// What a body may weigh without being one of the few large ones.
 const LARGE: u64 = 256 * 1024;
@@ -123,21 +123,10 @@ impl Webhook {
     }
 
     fn answer(&self, body: &[u8], policy: Option<&str>, begun: Instant) -> Response {
-        let span = tracing::info_span!(
-            "review",
-            uid = Empty,
-            namespace = Empty,
-            name = Empty,
-            kind = Empty,
-            operation = Empty,
-            outcome = Empty,
-            reason = Empty
-        );
-        let _inside = span.enter();
         match (self.review)(body, policy) {
             Ok(Answer { body, facts }) => {
                 self.metrics.answered(&facts, begun.elapsed());
-                log(&span, &facts);
+                log(&facts);
                 ([(CONTENT_TYPE, "application/json")], body).into_response()
             }
             Err(Unanswered::NotReady(reason)) => {
@@ -236,19 +225,29 @@ async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
     places.acquire().await.map_err(|_| Refusal::Closing)
 }
 
-/// Fills the span and says what happened. The names come from the request: cut, and escaped by the log's writer.
-fn log(span: &tracing::Span, facts: &Facts) {
-    span.record("uid", cut(&facts.uid))
-        .record("namespace", cut(&facts.namespace))
-        .record("name", cut(&facts.name))
-        .record("kind", facts.kind)
-        .record("operation", facts.operation)
-        .record("outcome", facts.outcome)
-        .record("reason", facts.reason.as_str());
-    if facts.outcome == "failed_open" {
-        tracing::warn!("left as it came: nothing was injected");
-    } else {
-        tracing::debug!("answered");
+/// Says what happened, in a span of the review. The names come from the request: cut, and escaped by the log's writer.
+fn log(facts: &Facts) {
+    // Where nobody reads the span, it costs nothing: it is made when all is known, at the level of what is said in it.
+    macro_rules! span {
+        ($level:expr) => {
+            tracing::span!(
+                $level,
+                "review",
+                uid = cut(&facts.uid),
+                namespace = cut(&facts.namespace),
+                name = cut(&facts.name),
+                kind = facts.kind,
+                operation = facts.operation,
+                outcome = facts.outcome,
+                reason = facts.reason,
+            )
+        };
+    }
+    match facts.outcome {
+        "failed_open" => {
+            span!(Level::WARN).in_scope(|| tracing::warn!("left as it came: nothing was injected"));
+        }
+        _ => span!(Level::DEBUG).in_scope(|| tracing::debug!("answered")),
     }
 }
 

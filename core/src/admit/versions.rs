@@ -14,7 +14,7 @@ use crate::{
     inject::{
         self, Before, CUT, Injection, PatchOperation, Targets,
         additions::Additions,
-        record::{NotARecord, Record, Withdrawn},
+        record::{MAX_BYTES, NotARecord, Record, Withdrawn},
     },
     intent::Intent,
     keys,
@@ -238,7 +238,9 @@ impl<'a> Versions<'a> {
         }
         let targets = Targets {
             asked: target::asked(catalog, request.namespace, &base, &terms),
-            enforced: target::enforced(catalog, request.namespace, &base, &terms),
+            enforced: terms
+                .has_enforced()
+                .then(|| target::enforced(catalog, request.namespace, &base, &terms)),
         };
         let untouched = if is_heard { BTreeSet::new() } else { self.untouched(&terms) };
         let standing = |intent: &Intent| self.standing(&base, &|other| other == intent);
@@ -268,13 +270,14 @@ impl<'a> Versions<'a> {
             return Ok(Verdict { result, plan: Some(injection.plan), ..Verdict::default() });
         }
         let record = self.sealed(&base, &terms.digest(), &injection);
-        if record.is_too_large() {
+        let status = Some(injection.plan.status()).filter(|status| !status.is_empty());
+        let injected = record.is_needed(status.as_deref()).then(|| record.write());
+        if injected.as_ref().is_some_and(|text| text.len() > MAX_BYTES) {
             let reason = "too much to inject: its record would not fit into an annotation".to_owned();
             let field = format!("{}.containers", dotted(&self.new.kind.pod_spec_pointer()));
             return Err(Failure { field, reason });
         }
-        let status = Some(injection.plan.status()).filter(|status| !status.is_empty());
-        let patch = self.patch(&injection.additions, record, status);
+        let patch = self.patch(&injection.additions, injected, status);
         let delivery = target::delivery(&targets.asked, &injection);
         warnings.truncate(8);
         Ok(Verdict { delivery, plan: Some(injection.plan), unread: failure, ..Verdict::of(patch, warnings) })
@@ -320,11 +323,15 @@ impl<'a> Versions<'a> {
         }
     }
 
-    fn patch(&self, additions: &Additions, record: Record, status: Option<String>) -> Vec<PatchOperation> {
+    fn patch(
+        &self,
+        additions: &Additions,
+        injected: Option<String>,
+        status: Option<String>,
+    ) -> Vec<PatchOperation> {
         let is_new = self.old.is_none();
         let mut patch = inject::operations(&self.new, self.own.as_ref(), self.before(), additions, is_new);
         patch.extend(self.templates());
-        let injected = record.is_needed(status.as_deref()).then(|| record.write());
         match self.old.as_ref().filter(|old| self.comes_out_as(old, &patch, [&injected, &status])) {
             Some(old) => patch.extend(self.annotated_as(&|key| old.own_annotation(key))),
             None => patch.extend(inject::annotate(&self.new, self.own.as_ref(), injected, status)),
@@ -412,7 +419,8 @@ impl<'a> Versions<'a> {
         record.set_unproven(stored.is_unproven());
         let status = request.old.and_then(|old| Workload::read(old).ok().flatten());
         let status = status.and_then(|old| old.own_annotation(keys::STATUS).map(str::to_owned));
-        Some(self.patch(&injection.additions, record, status))
+        let injected = record.is_needed(status.as_deref()).then(|| record.write());
+        Some(self.patch(&injection.additions, injected, status))
     }
 
     /// What to do where nothing can be decided on a workload that the server holds no record of: it stays as it came, and a record

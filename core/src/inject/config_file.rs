@@ -82,11 +82,10 @@ fn held(intent: &Intent, offer: &Offer, file: &ConfigFile) -> Result<Option<Held
             .map(|p| offer.settings.get(&p.setting).filter(|_| !p.is_app))
             .collect();
         let (true, Some(facts)) = (is_meant, facts) else { continue };
-        let owned: Vec<Fact> = facts.into_iter().cloned().collect();
-        check_unencoded(&block.template, &owned, block.template.parts().len() > 1)?;
-        has_secret |= owned.iter().any(Fact::is_secret);
+        check_unencoded(&block.template, &facts, block.template.parts().len() > 1)?;
+        has_secret |= facts.iter().any(|fact| fact.is_secret());
         source.push_str(block.template.source());
-        let mut facts = owned.iter();
+        let mut facts = facts.into_iter();
         for part in block.template.parts() {
             match part {
                 Part::Text(text) => open.push_str(text),

@@ -1,5 +1,9 @@
 //! Environment variables: an offer's settings in the names and words of an app.
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    borrow::{Borrow, Cow},
+    cell::OnceCell,
+    collections::{BTreeSet, HashMap},
+};
 
 use serde_json::json;
 
@@ -12,6 +16,7 @@ use super::{
 };
 use crate::{
     decide::{Absence, Question, Skipped},
+    deliver::secret_name,
     discover::Offer,
     encode::is_plain,
     intent::Intent,
@@ -29,6 +34,9 @@ enum Source {
     /// A key of the delivered Secret, composed of a template or a setting as it is.
     Key(String, Option<Template>),
 }
+
+/// The sources of variables, by name and in order.
+type Sources<'a> = Vec<(Cow<'a, str>, Source)>;
 
 /// How much one intent may add to one workload, in bytes: etcd takes 1.5 MiB an object.
 const MAX_BYTES: usize = 512 * 1024;
@@ -52,23 +60,25 @@ pub(super) fn fit(
         // What the workload adds to what is enforced must not be a way to be rid of it.
         Err(absence) => fitted.notes.push(format!("its own mapping is left out: {absence}")),
     }
-    let aliases = mapping.aliases;
+    let aliases = |name: &str| mapping.aliases.and_then(|aliases| aliases.get(name));
+    let secret = OnceCell::new();
+    let secret = || secret.get_or_init(|| secret_name(intent, &offer.id)).as_str();
     let overwriting = target.terms.overwriting(intent);
     for container in &target.containers {
         let mut entries = Vec::new();
         for (name, source) in &sources {
-            let value = target.variable(intent, offer, name, source);
+            let value = source.variable(name, &secret);
             let users = container.variable(name).filter(|users| **users != value);
             if let (Some(policy), Some(users)) = (overwriting, users) {
                 fitted.overwrite(container, name, users, policy);
-            } else if let Some(skipped) = set_by_user(container, name, aliases.get(name)) {
+            } else if let Some(skipped) = set_by_user(container, name, aliases(name)) {
                 fitted.is_evaded |= container.variable(name).is_none_or(|users| *users != value);
                 if !fitted.skipped.contains(&skipped) {
                     fitted.skipped.push(skipped);
                 }
                 continue;
             }
-            entries.push(Entry::new(intent, name, value));
+            entries.push(Entry::new(intent, name.as_ref(), value));
         }
         if !entries.is_empty() {
             fitted.additions.env.insert(container.name.to_owned(), entries);
@@ -82,15 +92,13 @@ pub(super) fn fit(
     Ok(fitted)
 }
 
-type Sources = Vec<(String, Source)>;
-
 /// Where the values of variables come from; those whose settings are not all known are left out.
-fn sources(
+fn sources<'a>(
     target: &Target<'_>,
     intent: &Intent,
     offer: &Offer,
-    variables: &Variables,
-) -> Result<Sources, Absence> {
+    variables: &Variables<'a>,
+) -> Result<Sources<'a>, Absence> {
     let mut sources = Vec::new();
     for (name, variable) in variables {
         if let Some(source) = source(target, intent, offer, name, variable)? {
@@ -102,20 +110,22 @@ fn sources(
 }
 
 /// The same for what the workload's own mapping adds to `others`.
-fn sources_of_own(
+fn sources_of_own<'a>(
     target: &Target<'_>,
     intent: &Intent,
     offer: &Offer,
-    mapping: &Mapping,
-    others: &Sources,
-) -> Result<Sources, Absence> {
+    mapping: &Mapping<'a>,
+    others: &Sources<'_>,
+) -> Result<Sources<'a>, Absence> {
     let own = sources(target, intent, offer, &mapping.added)?;
-    let all: Sources = own.iter().chain(others).cloned().collect();
-    ensure_bounded(target, &all).map(|()| own)
+    ensure_bounded(target, own.iter().chain(others)).map(|()| own)
 }
 
-fn ensure_bounded(target: &Target<'_>, sources: &Sources) -> Result<(), Absence> {
-    let bytes: usize = sources.iter().map(|(name, source)| name.len() + source.len()).sum();
+fn ensure_bounded<'a>(
+    target: &Target<'_>,
+    sources: impl IntoIterator<Item = &'a (Cow<'a, str>, Source)>,
+) -> Result<(), Absence> {
+    let bytes: usize = sources.into_iter().map(|(name, source)| name.len() + source.len()).sum();
     match bytes.saturating_mul(target.containers.len()) > MAX_BYTES {
         true => Err(Absence::TooMuch),
         false => Ok(()),
@@ -144,11 +154,11 @@ fn source(
             return Ok(words.get(value).map(|word| Source::Value(escape_dollars(word))));
         }
     };
-    let mut facts = Vec::new();
+    let mut facts: Vec<Cow<'_, Fact>> = Vec::new();
     for placeholder in template.placeholders() {
         let fact = match placeholder.is_app {
-            true => target.app_setting(&placeholder.setting).map(Fact::Literal),
-            false => offer.settings.get(&placeholder.setting).cloned(),
+            true => target.app_setting(&placeholder.setting).map(|value| Cow::Owned(Fact::Literal(value))),
+            false => offer.settings.get(&placeholder.setting).map(Cow::Borrowed),
         };
         match fact {
             Some(fact) => facts.push(fact),
@@ -156,7 +166,7 @@ fn source(
         }
     }
     check_unencoded(template, &facts, template.single().is_none())?;
-    if !facts.iter().any(Fact::is_secret) {
+    if !facts.iter().any(|fact| fact.is_secret()) {
         return Ok(Some(Source::Value(fill(template, &facts))));
     }
     if let Some(placeholder) = template.single() {
@@ -175,12 +185,16 @@ fn source(
 
 /// An unencoded value in a composed template must be harmless in any language. (A credential is checked when the
 /// controller composes it.)
-pub(super) fn check_unencoded(template: &Template, facts: &[Fact], is_composed: bool) -> Result<(), Absence> {
+pub(super) fn check_unencoded<F: Borrow<Fact>>(
+    template: &Template,
+    facts: &[F],
+    is_composed: bool,
+) -> Result<(), Absence> {
     if !is_composed {
         return Ok(());
     }
     for (placeholder, fact) in template.placeholders().zip(facts) {
-        if placeholder.encoding.is_none() && fact.literal().is_some_and(|value| !is_plain(value)) {
+        if placeholder.encoding.is_none() && fact.borrow().literal().is_some_and(|value| !is_plain(value)) {
             return Err(Absence::Unsafe(placeholder.setting.clone()));
         }
     }
@@ -188,7 +202,7 @@ pub(super) fn check_unencoded(template: &Template, facts: &[Fact], is_composed: 
 }
 
 /// The template's text with its settings in it, so that the kubelet expands no dollar of theirs.
-fn fill(template: &Template, facts: &[Fact]) -> String {
+fn fill<F: Borrow<Fact>>(template: &Template, facts: &[F]) -> String {
     let mut facts = facts.iter();
     let mut out = String::new();
     let parts = template.parts();
@@ -199,7 +213,7 @@ fn fill(template: &Template, facts: &[Fact]) -> String {
                 out.push_str(&escape_open_end(text, is_before_setting));
             }
             Part::Setting(placeholder) => {
-                let value = facts.next().and_then(Fact::literal).unwrap_or_default();
+                let value = facts.next().and_then(|fact| fact.borrow().literal()).unwrap_or_default();
                 out.push_str(&escape_dollars(&encoded(placeholder, value)));
             }
         }
@@ -281,6 +295,18 @@ fn set_by_user(container: &Container<'_>, name: &str, aliases: Option<&Vec<Strin
 // === impl Source ===
 
 impl Source {
+    /// The entry of a container's list; `secret` names the delivered Secret.
+    fn variable<'a>(&self, name: &str, secret: &dyn Fn() -> &'a str) -> serde_json::Value {
+        match self {
+            // The server leaves an empty value out, and the entry would no longer be as we wrote it.
+            Self::Value(value) if value.is_empty() => json!({"name": name}),
+            Self::Value(value) => json!({"name": name, "value": value}),
+            Self::Key(key, _) => {
+                json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret(), "key": key}}})
+            }
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Value(text) | Self::Key(text, _) => text.len(),
@@ -291,18 +317,6 @@ impl Source {
 // === impl Target ===
 
 impl Target<'_> {
-    fn variable(&self, intent: &Intent, offer: &Offer, name: &str, source: &Source) -> serde_json::Value {
-        match source {
-            // The server leaves an empty value out, and the entry would no longer be as we wrote it.
-            Source::Value(value) if value.is_empty() => json!({"name": name}),
-            Source::Value(value) => json!({"name": name, "value": value}),
-            Source::Key(key, _) => {
-                let secret = crate::deliver::secret_name(intent, &offer.id);
-                json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
-            }
-        }
-    }
-
     fn app_setting(&self, setting: &str) -> Option<String> {
         let address = self.address.as_ref();
         let value = match setting {

@@ -1,5 +1,5 @@
 //! Mappings: which variables an app takes for an intent, by its own annotation, by its profile, or by generic names.
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
 
 use super::{
     Target,
@@ -15,17 +15,17 @@ use crate::{
 };
 
 /// The variables to set, in order.
-pub(super) type Variables = Vec<(String, Variable)>;
+pub(super) type Variables<'a> = Vec<(Cow<'a, str>, Cow<'a, Variable>)>;
 type Aliases = BTreeMap<String, Vec<String>>;
 
 /// What an app takes for one intent.
 #[derive(Debug, Default)]
-pub(super) struct Mapping {
-    pub variables: Variables,
+pub(super) struct Mapping<'a> {
+    pub variables: Variables<'a>,
     /// Other names under which the user may have set one of them.
-    pub aliases: Aliases,
+    pub aliases: Option<&'a Aliases>,
     /// What the workload's own mapping adds to what is enforced.
-    pub added: Variables,
+    pub added: Variables<'a>,
 }
 
 /// The names that an app without a profile is most likely to understand (design 1.4).
@@ -53,23 +53,35 @@ const ANALYTICS: [(&str, &str); 3] = [
     ("ANALYTICS_SITE_ID", "[[analytics.site-id]]"),
 ];
 
+/// The generic names of the known intents, read once.
+static GENERIC: LazyLock<Vec<(Known, Vec<(&str, Variable)>)>> = LazyLock::new(|| {
+    let known = |known: Known, names: &[(&'static str, &str)]| {
+        let intent = Intent::parse(known.name()).ok();
+        let read = |text: &str| Template::parse(text, intent.as_ref()?).ok();
+        let variables =
+            names.iter().filter_map(|(name, text)| Some((*name, Variable::Template(read(text)?))));
+        (known, variables.collect())
+    };
+    vec![known(Known::Ldap, &LDAP), known(Known::Mail, &MAIL), known(Known::Analytics, &ANALYTICS)]
+});
+
 // === impl Mapping ===
 
-impl Mapping {
+impl<'a> Mapping<'a> {
     /// The workload's own, the profile's, or the generic names. Of what is enforced, the workload's own mapping takes nothing
     /// away: it comes besides.
     pub(super) fn of(
-        target: &Target<'_>,
+        target: &Target<'a>,
         question: &Question<'_>,
         offer: &Offer,
         is_required: bool,
         fitted: &mut Fitted,
     ) -> Result<Self, Absence> {
         let own = target.wishes.env.get(question.intent).map(|lines| {
-            let lines = lines.iter();
-            lines.map(|(name, template)| (name.clone(), Variable::Template(template.clone()))).collect()
+            let variable = |template: &Template| Cow::Owned(Variable::Template(template.clone()));
+            lines.iter().map(|(name, template)| (Cow::from(name), variable(template))).collect()
         });
-        let mut added: Variables = match own {
+        let mut added: Variables<'a> = match own {
             Some(variables) if !question.is_enforced => return Ok(Self { variables, ..Self::default() }),
             own => own.unwrap_or_default(),
         };
@@ -77,7 +89,7 @@ impl Mapping {
         let (variables, aliases) = match known(target, question.intent, offer, is_firm, fitted) {
             Ok(known) => known,
             Err(absence) if added.is_empty() => return Err(absence),
-            Err(_) => Default::default(),
+            Err(_) => (Vec::new(), None),
         };
         added.retain(|(name, _)| variables.iter().all(|(other, _)| other != name));
         Ok(Self { variables, aliases, added })
@@ -85,13 +97,13 @@ impl Mapping {
 }
 
 /// What the profile maps, or else the generic names.
-fn known(
-    target: &Target<'_>,
+fn known<'a>(
+    target: &Target<'a>,
     intent: &Intent,
     offer: &Offer,
     is_firm: bool,
     fitted: &mut Fitted,
-) -> Result<(Variables, Aliases), Absence> {
+) -> Result<(Variables<'a>, Option<&'a Aliases>), Absence> {
     let mapping = target.profile.and_then(|profile| profile.intents.get(intent));
     match mapping.map(|mapping| &mapping.takes) {
         Some(Takes::Mapped(mapping)) => {
@@ -99,16 +111,17 @@ fn known(
             if mapping.first_boot_only {
                 fitted.notes.push("first boot only".into());
             }
-            let variables = mapping.variables.iter().map(|(name, v)| (name.clone(), v.clone()));
-            Ok((variables.collect(), mapping.aliases.clone()))
+            let variables = mapping.variables.iter();
+            let variables = variables.map(|(name, variable)| (Cow::from(name), Cow::Borrowed(variable)));
+            Ok((variables.collect(), Some(&mapping.aliases)))
         }
         Some(Takes::Unsupported(how)) if !target.wishes.files => Err(Absence::Unsupported(how.clone())),
-        Some(Takes::Unsupported(_)) => Ok((Vec::new(), Aliases::new())),
+        Some(Takes::Unsupported(_)) => Ok((Vec::new(), None)),
         None => {
             if target.profile.is_some() {
                 fitted.notes.push("generic names".into());
             }
-            Ok((generic(intent, offer), Aliases::new()))
+            Ok((generic(intent, offer), None))
         }
     }
 }
@@ -143,22 +156,14 @@ fn check(
     }
 }
 
-fn generic(intent: &Intent, offer: &Offer) -> Variables {
-    let known: &[(&str, &str)] = match intent.known() {
-        Some(Known::Ldap) => &LDAP,
-        Some(Known::Mail) => &MAIL,
-        Some(Known::Analytics) => &ANALYTICS,
-        Some(Known::Storage) => &[],
-        None => return custom(intent, offer),
-    };
-    let parsed = known.iter().filter_map(|(name, text)| {
-        Some(((*name).to_owned(), Variable::Template(Template::parse(text, intent).ok()?)))
-    });
-    parsed.collect()
+fn generic(intent: &Intent, offer: &Offer) -> Variables<'static> {
+    let Some(known) = intent.known() else { return custom(intent, offer) };
+    let variables = GENERIC.iter().filter(|(other, _)| *other == known).flat_map(|(_, variables)| variables);
+    variables.map(|(name, variable)| (Cow::Borrowed(*name), Cow::Borrowed(variable))).collect()
 }
 
 /// `CACHE_HOST` and so on: everything that is known of a custom offer.
-fn custom(intent: &Intent, offer: &Offer) -> Variables {
+fn custom(intent: &Intent, offer: &Offer) -> Variables<'static> {
     let upper = |text: &str| text.to_ascii_uppercase().replace('-', "_");
     let settings = offer.settings.iter().filter(|(name, _)| *name != "type");
     let named = settings.filter_map(|(setting, _)| {
@@ -166,7 +171,7 @@ fn custom(intent: &Intent, offer: &Offer) -> Variables {
         // A variable can't begin with a digit, an intent can.
         let name = if name::is_env_name(&name) { name } else { format!("_{name}") };
         let template = Template::parse(&format!("[[{intent}.{setting}]]"), intent).ok()?;
-        Some((name, Variable::Template(template)))
+        Some((name.into(), Cow::Owned(Variable::Template(template))))
     });
     named.collect()
 }

@@ -55,7 +55,8 @@ pub(crate) struct Target<'a> {
 /// away.
 pub(crate) struct Targets<'a> {
     pub asked: Target<'a>,
-    pub enforced: Target<'a>,
+    /// Where anything is enforced.
+    pub enforced: Option<Target<'a>>,
 }
 
 /// What was known of the workload before.
@@ -99,7 +100,8 @@ pub(crate) fn plan(catalog: &Catalog, targets: &Targets<'_>, before: &Before<'_>
         asked.entry(storage).or_insert(None);
     }
     for (intent, term) in asked {
-        let target = if term.is_some_and(Term::is_enforced) { &targets.enforced } else { &targets.asked };
+        let enforced = targets.enforced.as_ref().filter(|_| term.is_some_and(Term::is_enforced));
+        let target = enforced.unwrap_or(&targets.asked);
         let (mut decision, fitted) = facts.answer(catalog, target, before, intent, term);
         for (variable, other) in injection.additions.merge(fitted.additions) {
             let skipped = Skipped::new(variable, format!("set for {other}"));

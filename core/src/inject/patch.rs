@@ -34,7 +34,7 @@ pub(super) struct List<'a> {
     /// What stands there.
     pub current: Option<&'a Value>,
     /// The key of an entry.
-    pub key_of: &'a dyn Fn(&Value) -> String,
+    pub key_of: &'a dyn Fn(&Value) -> &str,
     /// Whose an entry is.
     pub owner_of: &'a dyn Fn(&Value) -> Owner,
     /// The user's entry that ours took the place of.
@@ -82,9 +82,9 @@ impl Operations {
         for (index, entry) in entries.iter().enumerate() {
             let key = (list.key_of)(entry);
             let new = match (list.owner_of)(entry) {
-                Owner::User => take(&key, true),
-                Owner::Both(theirs) => Some(take(&key, true).unwrap_or(theirs)),
-                Owner::Ours => match take(&key, false).or_else(|| (list.displaced)(&key)) {
+                Owner::User => take(key, true),
+                Owner::Both(theirs) => Some(take(key, true).unwrap_or(theirs)),
+                Owner::Ours => match take(key, false).or_else(|| (list.displaced)(key)) {
                     Some(new) => Some(new),
                     None => {
                         removed.push(index);
@@ -118,10 +118,9 @@ impl Operations {
             self.add(&list.path, Value::Array(entries));
             return;
         }
-        let end = [list.path.as_slice(), &["-".to_owned()]].concat();
-        for entry in entries {
-            self.add(&end, entry);
-        }
+        let end = pointer(&[list.path.as_slice(), &["-".to_owned()]].concat());
+        let added = entries.into_iter().map(|value| AddOperation { path: end.clone(), value });
+        self.0.extend(added.map(PatchOperation::Add));
     }
 }
 

@@ -39,6 +39,9 @@ pub(crate) fn operations<'a>(
     additions: &Additions,
     has_templates: bool,
 ) -> Vec<PatchOperation> {
+    if record.is_none() && additions.is_empty() {
+        return Vec::new();
+    }
     let mut change = Change { workload, record, stored, operations: Operations::default() };
     change.volumes(additions);
     for container in &workload.containers {
@@ -209,8 +212,12 @@ impl<'a> Change<'a> {
         let list = List {
             path: tokens,
             current,
-            key_of: &|entry| text(entry, key).to_owned(),
-            owner_of: &|entry| owner(self, &format!("{place}/{}", text(entry, key)), entry),
+            key_of: &|entry| text(entry, key),
+            owner_of: &|entry| match self.record {
+                // Without a record nothing is ours.
+                None => Owner::User,
+                Some(_) => owner(self, &format!("{place}/{}", text(entry, key)), entry),
+            },
             displaced: &|name| self.displaced(place, name),
             when_empty: self.when_empty(place),
         };
@@ -419,7 +426,7 @@ impl<'a> Change<'a> {
         let list = List {
             path: path(&["spec", "volumeClaimTemplates"]),
             current,
-            key_of: &|template| template_name(template).to_owned(),
+            key_of: &|template| template_name(template),
             owner_of: &|template| {
                 self.owner(&format!("{TEMPLATE}/{}", template_name(template)), &template_essence(template))
             },

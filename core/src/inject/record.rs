@@ -11,8 +11,8 @@ use crate::{decide::InUse, discover::OfferId, intent::Intent, name};
 
 /// The version that is written.
 const VERSION: u8 = 1;
-/// The longest record that is read, in bytes.
-const MAX_BYTES: usize = 128 * 1024;
+/// The longest record that is read, in bytes: all annotations together may have 256 KiB, and a part is the user's.
+pub(crate) const MAX_BYTES: usize = 128 * 1024;
 /// How many contents are remembered, the present one included.
 const MAX_CONTENTS: usize = 5;
 /// How long the memory of earlier contents may be, in bytes.
@@ -177,12 +177,6 @@ impl Record {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Whether the server would refuse the object for it: all annotations together may have 256 KiB, and a part is the
-    /// user's.
-    pub(crate) fn is_too_large(&self) -> bool {
-        self.write().len() > MAX_BYTES
-    }
-
     /// Whether what it says of offers in use is only what a request said.
     pub(crate) fn is_unproven(&self) -> bool {
         self.unproven
@@ -262,6 +256,9 @@ impl Record {
     /// Remembers what earlier records say, so that an undone rollout is recognised. `before` are those records, the
     /// newest first; one that describes the same content hands on its memory unchanged.
     pub(crate) fn remember(&mut self, before: &[&Record]) {
+        if before.is_empty() {
+            return;
+        }
         if let Some(same) = before.iter().find(|record| record.flat() == self.flat()) {
             self.past = same.past.clone();
             self.forget();
@@ -303,34 +300,40 @@ fn is_variable(slot: &str, value: &Value) -> bool {
 
 /// Eight hexadecimal digits of a value, whatever the order of its keys.
 pub(crate) fn hash(value: &Value) -> Hash {
-    let mut text = String::new();
+    let mut text = Vec::with_capacity(256);
     canonical(value, &mut text);
-    name::hex(&[&text], 8)
+    name::hex(&[text.as_slice()], 8)
 }
 
-fn canonical(value: &Value, out: &mut String) {
+fn canonical(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Object(map) => {
-            let sorted: BTreeMap<&String, &Value> = map.iter().collect();
-            out.push('{');
+            let mut sorted: Vec<(&String, &Value)> = map.iter().collect();
+            sorted.sort_unstable_by_key(|(key, _)| *key);
+            out.push(b'{');
             for (key, value) in sorted {
-                out.push_str(&Value::from(key.as_str()).to_string());
-                out.push(':');
+                write(key, out);
+                out.push(b':');
                 canonical(value, out);
-                out.push(',');
+                out.push(b',');
             }
-            out.push('}');
+            out.push(b'}');
         }
         Value::Array(list) => {
-            out.push('[');
+            out.push(b'[');
             for value in list {
                 canonical(value, out);
-                out.push(',');
+                out.push(b',');
             }
-            out.push(']');
+            out.push(b']');
         }
-        scalar => out.push_str(&scalar.to_string()),
+        scalar => write(scalar, out),
     }
+}
+
+fn write(scalar: &impl Serialize, out: &mut Vec<u8>) {
+    // Strings, numbers and words always serialise, and a Vec takes them all.
+    let _ = serde_json::to_writer(out, scalar);
 }
 
 #[cfg(test)]

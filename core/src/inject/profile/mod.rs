@@ -2,7 +2,10 @@
 mod fields;
 mod written;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use wildmatch::WildMatch;
 
@@ -17,6 +20,10 @@ use crate::{
 pub struct Profiles {
     /// By name.
     profiles: BTreeMap<String, Arc<Profile>>,
+    /// Those that have a pattern which ends like this, behind its last slash.
+    by_end: HashMap<String, Vec<Arc<Profile>>>,
+    /// Those that have a pattern which is wild there.
+    wild: Vec<Arc<Profile>>,
 }
 
 /// How one app takes settings.
@@ -174,14 +181,31 @@ impl Profiles {
                 return Err(DataError::new(file, format!("two profiles are named {name}")));
             }
         }
-        Ok(Self { profiles })
+        Ok(Self::new(profiles))
+    }
+
+    fn new(profiles: BTreeMap<String, Arc<Profile>>) -> Self {
+        let mut indexed = Self::default();
+        for profile in profiles.values() {
+            for pattern in &profile.images {
+                let end = end(&pattern.repository.pattern()).to_owned();
+                let list = match end.contains(['*', '?']) {
+                    true => &mut indexed.wild,
+                    false => indexed.by_end.entry(end).or_default(),
+                };
+                if !list.last().is_some_and(|last| Arc::ptr_eq(last, profile)) {
+                    list.push(Arc::clone(profile));
+                }
+            }
+        }
+        Self { profiles, ..indexed }
     }
 
     /// These and others; one of the same name takes the place of ours.
     pub fn with(&self, others: impl IntoIterator<Item = Arc<Profile>>) -> Self {
         let mut profiles = self.profiles.clone();
         profiles.extend(others.into_iter().map(|profile| (profile.name.clone(), profile)));
-        Self { profiles }
+        Self::new(profiles)
     }
 
     /// All of them, by name.
@@ -208,12 +232,14 @@ impl Profiles {
     /// The profiles with the longest pattern that matches: the cluster's before the built-in ones, each by name.
     fn best(&self, image: &str) -> Vec<&Arc<Profile>> {
         let (repository, tag) = repository(image);
-        let matching = self.profiles.values().filter_map(|p| Some((p.specificity(&repository, &tag)?, p)));
+        let likely = self.by_end.get(end(&repository)).into_iter().flatten().chain(&self.wild);
+        let matching = likely.filter_map(|p| Some((p.specificity(&repository, &tag)?, p)));
         let matching: Vec<(usize, &Arc<Profile>)> = matching.collect();
         let longest = matching.iter().map(|(specificity, _)| *specificity).max();
         let mut best: Vec<_> =
             matching.into_iter().filter(|(s, _)| Some(*s) == longest).map(|(_, profile)| profile).collect();
         best.sort_by_key(|profile| (profile.is_built_in, profile.name.as_str()));
+        best.dedup_by(|a, b| Arc::ptr_eq(a, b));
         best
     }
 }
@@ -277,6 +303,11 @@ impl ImagePattern {
         let tag = tag.map(WildMatch::new);
         Ok(Self { text: text.to_owned(), repository: WildMatch::new(repository), tag })
     }
+}
+
+/// What stands behind the last slash.
+fn end(repository: &str) -> &str {
+    repository.rsplit_once('/').map_or(repository, |(_, end)| end)
 }
 
 /// An image's normalised repository and tag: `wordpress:6` is `docker.io/library/wordpress` and `6`.
