@@ -159,10 +159,30 @@ impl Program {
     /// # Errors
     /// It has ended.
     pub fn rss_kib(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most memory that it held at once, in KiB.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn peak_kib(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         let size = line.and_then(|line| line.split_ascii_whitespace().next());
-        size.context("the process has ended, and holds no memory")?.parse().context("reading VmRSS")
+        size.context("the process has ended, and holds no memory")?.parse().context("reading its memory")
+    }
+
+    /// The time that it spent on processors, in steps of 10 ms.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn cpu(&self) -> Result<Duration> {
+        cpu(self.id())
     }
 
     /// Its figures, from this admin address.
@@ -184,8 +204,23 @@ impl Program {
     }
 }
 
+/// The time that a process spent on processors, in steps of 10 ms.
+///
+/// # Errors
+/// It has ended.
+pub fn cpu(process: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // Its name, in parentheses, may hold anything; 11 fields after the state come utime and stime.
+    let (_, fields) = stat.rsplit_once(") ").context("reading its time")?;
+    let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
 /// The `opportune` that was built last, or the one that `OPPORTUNE_BIN` names.
-pub(crate) fn binary() -> Result<PathBuf> {
+///
+/// # Errors
+/// It was not built.
+pub fn binary() -> Result<PathBuf> {
     let repository = assets::repository()?;
     if let Some(named) = std::env::var_os("OPPORTUNE_BIN") {
         // cargo runs tests in the folder of their crate, so that a relative path means the repository.

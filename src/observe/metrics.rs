@@ -16,8 +16,18 @@ use std::{
 
 const KINDS: &[&str] = &["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod", OTHER];
 const OPERATIONS: &[&str] = &["CREATE", "UPDATE", OTHER];
-const OUTCOMES: &[&str] =
-    &["patched", "unchanged", "denied", "failed_open", "ignored", NOT_A_REVIEW, NOT_READY, PANICKED, OTHER];
+const OUTCOMES: &[&str] = &[
+    "patched",
+    "unchanged",
+    "denied",
+    "failed_open",
+    "ignored",
+    NOT_A_REVIEW,
+    NOT_READY,
+    SHED,
+    PANICKED,
+    OTHER,
+];
 const INTENTS: &[&str] = &["ldap", "mail", "analytics", "storage", "custom"];
 const RESULTS: &[&str] =
     &["bound", "kept", "absent", "incomplete", "declined", "forbidden", "conflict", "withdrawn", OTHER];
@@ -30,6 +40,7 @@ const BUCKETS: &[f64] =
 const OTHER: &str = "other";
 const NOT_A_REVIEW: &str = "not_a_review";
 const NOT_READY: &str = "not_ready";
+const SHED: &str = "shed";
 const PANICKED: &str = "panicked";
 
 /// All figures of one process, in a registry of their own.
@@ -119,6 +130,11 @@ impl Metrics {
     /// Counts one request for a policy that is not known here yet.
     pub fn not_ready(&self) {
         self.count_request(OTHER, OTHER, NOT_READY);
+    }
+
+    /// Counts one request that there was no time for.
+    pub fn shed(&self) {
+        self.count_request(OTHER, OTHER, SHED);
     }
 
     /// Counts one request whose handling panicked.

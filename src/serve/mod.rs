@@ -7,7 +7,9 @@ mod connections;
 mod memory;
 mod readiness;
 mod server;
+mod shed;
 mod signals;
+mod turns;
 mod webhook;
 
 pub use self::admin::{Admin, AdminPort, admin_router};
@@ -83,6 +85,10 @@ pub struct Limits {
     pub idle: Duration,
     /// Bytes that a request's body may have.
     pub body: usize,
+    /// Requests answered at once: as many as there are processors, or none would be answered sooner.
+    pub at_once: usize,
+    /// How long a request may wait for its turn; one that would wait longer is answered without a decision, at once.
+    pub wait: Duration,
     /// Requests in work at once; others wait.
     pub in_work: usize,
     /// Of these, the ones that are, or may be, larger than 256 KiB: with `in_work` and `body`, the bound on memory.
@@ -101,6 +107,10 @@ impl Default for Limits {
             request: Duration::from_secs(10),
             idle: Duration::from_secs(120),
             body: 8 * 1024 * 1024,
+            at_once: std::thread::available_parallelism().map_or(1, usize::from),
+            // Well below the 5 s after which the API server gives up, with which it would do the same, but later; and longer than
+            // it takes to answer all that one API server asks at once, which is about 600.
+            wait: Duration::from_secs(1),
             in_work: 256,
             large_in_work: 8,
             connections: 512,

@@ -1,5 +1,10 @@
 //! `POST /mutate`, and `POST /mutate/policies/NAME` for what a policy acts on: one AdmissionReview in, one out.
-use super::{Limits, Shared, memory::Memory};
+use super::{
+    Limits, Shared,
+    memory::Memory,
+    shed,
+    turns::{Turn, Turns, Waiting},
+};
 use crate::observe::Metrics;
 use axum::{
     Router,
@@ -18,13 +23,15 @@ use opportune_core::{
 use std::{borrow::Cow, sync::Arc, time::Instant};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::timeout,
+    time::{timeout, timeout_at},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Level;
 
 /// What a body may weigh without being one of the few large ones.
 const LARGE: u64 = 256 * 1024;
+/// Bodies read at once of requests that there is no time for.
+const IN_PASSING: usize = 32;
 /// The longest name that Kubernetes knows; a review may claim any.
 const NAME: usize = 253;
 
@@ -50,12 +57,16 @@ pub struct Webhook {
     review: Box<Answers>,
     metrics: Arc<Metrics>,
     limits: Limits,
+    turns: Turns,
     in_work: Semaphore,
     large_in_work: Semaphore,
+    in_passing: Semaphore,
 }
 
 /// A place among the requests in work.
 type Place<'a> = (Option<SemaphorePermit<'a>>, SemaphorePermit<'a>);
+/// A request whose turn it is: its body, its place and its turn.
+type Taken<'a> = (Bytes, Place<'a>, Turn<'a>);
 
 // === impl Webhook ===
 
@@ -70,8 +81,10 @@ impl Webhook {
             review: Box::new(review),
             metrics,
             limits,
+            turns: Turns::new(limits.at_once, limits.wait),
             in_work: Semaphore::new(limits.in_work),
             large_in_work: Semaphore::new(limits.large_in_work),
+            in_passing: Semaphore::new(IN_PASSING),
         }
     }
 
@@ -100,18 +113,50 @@ impl Webhook {
         Self::new(answer, metrics, limits)
     }
 
-    /// Waits for a place, then reads the body. The place is kept until the answer is made.
-    async fn receive(&self, request: Request) -> Result<(Bytes, Place<'_>), Refusal> {
+    /// Reads the body and waits for the request's turn. What that keeps is kept until the answer is made.
+    async fn receive(&self, request: Request) -> Result<Taken<'_>, Refusal> {
         let body = request.into_body();
         let size = body.size_hint();
         if size.lower() > self.limits.body as u64 {
             return Err(Refusal::TooLarge(self.limits.body));
         }
         let is_large = size.upper().is_none_or(|upper| upper > LARGE);
+        let Some(waiting) = self.turns.join() else { return Err(self.refuse(body, is_large).await) };
+        let Ok(place) = timeout_at(waiting.until(), self.place(is_large)).await else {
+            return Err(self.refuse(body, is_large).await);
+        };
+        let (place, body) = (place?, self.read(body).await?);
+        self.turn(waiting, body, place).await
+    }
+
+    async fn place(&self, is_large: bool) -> Result<Place<'_>, Refusal> {
         // First the scarce place: who waits for it must not hold one of the others.
         let large = if is_large { Some(place(&self.large_in_work).await?) } else { None };
-        let small = place(&self.in_work).await?;
-        Ok((self.read(body).await?, (large, small)))
+        Ok((large, place(&self.in_work).await?))
+    }
+
+    async fn turn<'a>(
+        &'a self,
+        waiting: Waiting<'a>,
+        body: Bytes,
+        place: Place<'a>,
+    ) -> Result<Taken<'a>, Refusal> {
+        match waiting.turn().await {
+            Some(turn) => Ok((body, place, turn)),
+            None => Err(Refusal::Busy(Some(body))),
+        }
+    }
+
+    /// There is no time for it; a small body is read nevertheless, as its answer depends on it.
+    async fn refuse(&self, body: Body, is_large: bool) -> Refusal {
+        let read = async {
+            let _place = place(&self.in_passing).await.ok()?;
+            self.read(body).await.ok()
+        };
+        match is_large {
+            true => Refusal::Busy(None),
+            false => Refusal::Busy(timeout(self.limits.wait, read).await.ok().flatten()),
+        }
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, Refusal> {
@@ -119,6 +164,16 @@ impl Webhook {
             Ok(collected) => Ok(collected.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge(self.limits.body)),
             Err(_) => Err(Refusal::CutShort),
+        }
+    }
+
+    /// What is not decided: see [`shed`]. Where a policy's webhook was called, its `failurePolicy` decides.
+    fn shed(&self, body: Option<&[u8]>, policy: Option<&str>) -> Response {
+        self.metrics.shed();
+        tracing::debug!("too busy to decide");
+        match body.filter(|_| policy.is_none()).and_then(shed::answer) {
+            Some(answer) => ([(CONTENT_TYPE, "application/json")], answer).into_response(),
+            None => (StatusCode::SERVICE_UNAVAILABLE, "too busy: try again in a moment\n").into_response(),
         }
     }
 
@@ -145,6 +200,8 @@ impl Webhook {
 
 /// Why a request is not looked at.
 enum Refusal {
+    /// There is no time for it; with the body where that was read.
+    Busy(Option<Bytes>),
     TooLarge(usize),
     TooSlow,
     CutShort,
@@ -159,6 +216,9 @@ impl IntoResponse for Refusal {
             }
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time\n".to_owned()),
             Self::CutShort => (StatusCode::BAD_REQUEST, "the body ended too early\n".to_owned()),
+            Self::Busy(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "too busy: try again in a moment\n".to_owned())
+            }
             Self::Closing => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n".to_owned()),
         };
         (status, text).into_response()
@@ -194,7 +254,8 @@ async fn mutate_for_policy(
 async fn answered(webhook: &Webhook, policy: Option<&str>, request: Request) -> Response {
     let begun = Instant::now();
     match timeout(webhook.limits.request, webhook.receive(request)).await {
-        Ok(Ok((body, _place))) => webhook.answer(&body, policy, begun),
+        Ok(Ok((body, _place, _turn))) => webhook.answer(&body, policy, begun),
+        Ok(Err(Refusal::Busy(body))) => webhook.shed(body.as_deref(), policy),
         Ok(Err(refusal)) => refusal.into_response(),
         Err(_) => Refusal::TooSlow.into_response(),
     }

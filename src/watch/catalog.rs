@@ -20,10 +20,11 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-/// Changes on their way; when so many wait, the watches do too.
-const IN_FLIGHT: usize = 256;
+/// Changes on their way; when so many wait, the watches do too. Few: at the start everything comes at once, and memory for what
+/// waits would be needed once.
+const IN_FLIGHT: usize = 16;
 /// Changes taken at once.
-const BATCH: usize = 64;
+const BATCH: usize = 16;
 /// The shortest time between two catalogs.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Of the time, at most one part in so many is spent on making catalogs.

@@ -2,7 +2,7 @@
 //!
 //! Not `kube::runtime::watcher`: it keeps to itself when a bookmark came or a watch was taken up again, and without these
 //! nobody can tell a quiet watch from a dead one.
-use super::{Change, Error, Resource, pulse::Pulse};
+use super::{Change, Error, Resource, pulse::Pulse, told::Told};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::StreamExt as _;
 use kube::{
@@ -158,7 +158,7 @@ impl Follower {
         // No version asks for the state of now; whatever an API server has in memory may be older than what we know.
         let request = self.resource.request(None).watch(params, from.unwrap_or_default());
         let request = request.map_err(|error| self.resource.broken(error))?;
-        let opened = timeout(SILENCE, self.client.request_events::<Value>(request)).await;
+        let opened = timeout(SILENCE, self.client.request_events::<Told>(request)).await;
         let opened = opened.map_err(|_| self.silent())?.map_err(|error| self.resource.failed(error))?;
         let mut events = std::pin::pin!(opened);
         if from.is_some() {
@@ -167,10 +167,12 @@ impl Follower {
         }
         while let Some(event) = timeout(SILENCE, events.next()).await.map_err(|_| self.silent())? {
             match event {
-                Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                Ok(WatchEvent::Added(Told(object)) | WatchEvent::Modified(Told(object))) => {
                     self.told(object, Change::Applied, &mut present).await;
                 }
-                Ok(WatchEvent::Deleted(object)) => self.told(object, Change::Removed, &mut present).await,
+                Ok(WatchEvent::Deleted(Told(object))) => {
+                    self.told(object, Change::Removed, &mut present).await
+                }
                 Ok(WatchEvent::Bookmark(bookmark)) => {
                     let is_end = bookmark.metadata.annotations.contains_key("k8s.io/initial-events-end");
                     self.pulse.alive();

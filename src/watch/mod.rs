@@ -8,6 +8,7 @@ mod follow;
 mod once;
 mod pulse;
 mod resource;
+mod told;
 mod workloads;
 
 pub use self::catalog::{Feed, Listener};

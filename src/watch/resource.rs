@@ -1,5 +1,5 @@
 //! The resources that discovery reads, and the workloads that a controller looks after.
-use super::Error;
+use super::{Error, told::Told};
 use kube::{api::ListParams, core::Request};
 use opportune_core::{keys, workload::Kinds};
 use serde::Deserialize;
@@ -98,7 +98,7 @@ struct Page {
     #[serde(default)]
     metadata: PageMetadata,
     #[serde(default)]
-    items: Vec<Value>,
+    items: Vec<Told>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -137,7 +137,7 @@ impl Pages {
         } else {
             self.params.continue_token = Some(page.metadata.r#continue);
         }
-        Ok(Some(page.items.into_iter().map(|object| self.resource.complete(object)).collect()))
+        Ok(Some(page.items.into_iter().map(|Told(object)| self.resource.complete(object)).collect()))
     }
 
     /// The version of the whole listing, from which a watch goes on; there after the last page.

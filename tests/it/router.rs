@@ -186,13 +186,63 @@ async fn a_body_that_does_not_arrive_in_time_is_408() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_place_gets_it_when_it_is_free() {
-    let (router, _) = webhook_with(Limits { in_work: 1, ..Limits::default() });
+    let (router, _) = webhook_with(Limits { in_work: 1, wait: Duration::from_secs(8), ..Limits::default() });
     let stuck = tokio::spawn(router.clone().oneshot(endless()));
     tokio::time::sleep(Duration::from_secs(3)).await;
     let begun = tokio::time::Instant::now();
     assert_eq!(send(&router, post("waits")).await.status(), StatusCode::OK);
     assert_eq!(begun.elapsed().as_secs(), 7);
     assert_eq!(stuck.await.unwrap().unwrap().status(), StatusCode::REQUEST_TIMEOUT);
+}
+
+const MISSABLE: &str = r#"{"request":{"uid":"a-uid","object":{"opportune.libre.sh/wants":"ldap"}}}"#;
+const DEMANDING: &str = r#"{"request":{"uid":"a-uid","object":{"opportune.libre.sh/requires":"ldap"}}}"#;
+
+#[rstest]
+#[case::what_may_be_missed(
+    "/mutate",
+    MISSABLE,
+    StatusCode::OK,
+    r#""allowed":true,"warnings":["opportune: too busy"#
+)]
+#[case::what_must_not("/mutate", DEMANDING, StatusCode::SERVICE_UNAVAILABLE, "too busy: try again")]
+#[case::what_a_policy_asks_for(
+    "/mutate/policies/known",
+    MISSABLE,
+    StatusCode::SERVICE_UNAVAILABLE,
+    "too busy: try again"
+)]
+#[case::what_is_no_review("/mutate", "waits", StatusCode::SERVICE_UNAVAILABLE, "too busy: try again")]
+#[tokio::test(start_paused = true)]
+async fn who_would_wait_too_long_is_told_in_time(
+    #[case] path: &str,
+    #[case] body: &'static str,
+    #[case] status: StatusCode,
+    #[case] says: &str,
+) {
+    let (router, metrics) = webhook_with(Limits { in_work: 1, ..Limits::default() });
+    let stuck = tokio::spawn(router.clone().oneshot(endless()));
+    tokio::task::yield_now().await;
+    let begun = tokio::time::Instant::now();
+    let response = send(&router, Request::post(path).body(body.into()).unwrap()).await;
+    assert_eq!(begun.elapsed(), Limits::default().wait);
+    assert_eq!(response.status(), status);
+    let answer = text(response).await;
+    assert!(answer.contains(says), "{answer}");
+    assert!(rendered(&metrics).contains(r#"outcome="shed"} 1"#));
+    stuck.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_body_that_there_is_no_time_for_is_not_read() {
+    let (router, metrics) = webhook_with(Limits { large_in_work: 1, ..Limits::default() });
+    let stuck = tokio::spawn(router.clone().oneshot(endless()));
+    tokio::task::yield_now().await;
+    let begun = tokio::time::Instant::now();
+    assert_eq!(send(&router, endless()).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(begun.elapsed(), Limits::default().wait);
+    assert!(rendered(&metrics).contains(r#"outcome="shed"} 1"#));
+    stuck.abort();
 }
 
 #[tokio::test(start_paused = true)]

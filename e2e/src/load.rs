@@ -1,0 +1,79 @@
+//! Calls a webhook directly, as an API server does behind a Service: HTTP/1.1 over TLS, on connections that are kept.
+use anyhow::{Context, Result, ensure};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Request,
+    body::Bytes,
+    client::conn::http1::{self, SendRequest},
+    header::{CONTENT_TYPE, HOST},
+};
+use hyper_util::rt::TokioIo;
+use std::{net::SocketAddr, sync::Arc};
+use tokio::net::TcpStream;
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        ClientConfig, RootCertStore,
+        crypto::ring,
+        pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    },
+};
+
+/// One connection to a webhook.
+#[derive(Debug)]
+pub struct Caller {
+    address: SocketAddr,
+    sender: SendRequest<Full<Bytes>>,
+}
+
+// === impl Caller ===
+
+impl Caller {
+    /// Connects, trusting this authority (PEM) only. The certificate has to name the address.
+    ///
+    /// # Errors
+    /// Nobody listens there, or the certificate is not trusted.
+    pub async fn connect(address: SocketAddr, authority: &str) -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(authority.as_bytes()) {
+            roots.add(certificate?)?;
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::IpAddress(address.ip().into());
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // Ends with the sender.
+        tokio::spawn(connection);
+        Ok(Self { address, sender })
+    }
+
+    /// Posts a review; the status and the body of the answer.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn post(&mut self, path: &str, review: Bytes) -> Result<(u16, Bytes)> {
+        let request = Request::post(path)
+            .header(HOST, self.address.to_string())
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(review))?;
+        self.sender.ready().await?;
+        let answer = self.sender.send_request(request).await?;
+        let status = answer.status().as_u16();
+        Ok((status, answer.into_body().collect().await?.to_bytes()))
+    }
+
+    /// Posts a review that has to be answered with 200; the body of the answer.
+    ///
+    /// # Errors
+    /// The connection broke, or another answer came.
+    pub async fn ask(&mut self, review: Bytes) -> Result<Bytes> {
+        let (status, body) = self.post("/mutate", review).await?;
+        ensure!(status == 200, "{} answers {status}: {}", self.address, String::from_utf8_lossy(&body));
+        Ok(body)
+    }
+}
