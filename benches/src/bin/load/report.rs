@@ -192,3 +192,63 @@ fn keep(tables: &mut [Table], title: &str, old: &[&str]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "Before.\n\n<!-- bench:load -->\n\
+        | A | at once | requests/s |\n|---|---|---|\n| echo | 8 | 1,000 |\n| parse | 8 | 500 |\n\n\
+        | Resident memory, MiB | at start |\n|---|---|\n| echo | 10 |\n<!-- /bench -->\n\nAfter.\n";
+
+    fn table_of(rows: &[&[&str]]) -> Table {
+        rows.iter().map(|row| row.iter().map(|cell| (*cell).to_owned()).collect()).collect()
+    }
+
+    fn written(text: &str, tables: Vec<Table>) -> Result<String> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), text)?;
+        write(file.path(), tables)?;
+        Ok(std::fs::read_to_string(file.path())?)
+    }
+
+    #[test]
+    fn figures_that_hardly_changed_stay_and_others_are_replaced() {
+        let new = vec![
+            table_of(&[&["A", "at once", "requests/s"], &["echo", "8", "1,090"], &["parse", "8", "440"]]),
+            table_of(&[&["Resident memory, MiB", "at start"], &["echo", "12"]]),
+        ];
+        let text = written(OLD, new).unwrap();
+        let cells: Vec<String> = text.lines().map(|line| line.replace(' ', "")).collect();
+        for line in ["|echo|8|1,000|", "|parse|8|440|", "|echo|12|", "Before.", "After."] {
+            assert!(cells.iter().any(|it| it == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_written_again_the_same() {
+        let tables = || vec![table_of(&[&["A", "at once", "requests/s"], &["echo", "8", "1,000"]])];
+        let once = written(OLD, tables()).unwrap();
+        assert_eq!(written(&once, tables()).unwrap(), once);
+    }
+
+    #[test]
+    fn a_document_without_markers_is_refused() {
+        assert!(written("Nothing.\n", Vec::new()).is_err());
+    }
+
+    #[test]
+    fn two_digits_count() {
+        let figures = [0.004, 0.336, 0.994, 0.995, 9.94, 9.95, 99.6, 104.0, 995.0, 12_345.0];
+        let told = ["0.00", "0.34", "0.99", "1.0", "9.9", "10", "100", "100", "1,000", "12,000"];
+        assert_eq!(figures.map(digits), told);
+    }
+
+    #[test]
+    fn a_median_is_the_middle_one_or_between_two() {
+        let round = |rate| Measured { rate, cpu: 1.0, p50: 1.0, p99: 1.0, p999: 1.0, worst: 1.0 };
+        assert_eq!(median(&[round(9.0), round(1.0), round(2.0)]).unwrap().rate, 2.0);
+        assert_eq!(median(&[round(4.0), round(1.0)]).unwrap().rate, 2.5);
+        assert!(median(&[]).is_none());
+    }
+}
