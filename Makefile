@@ -4,12 +4,14 @@ STEP := .ci/step
 CARGO ?= cargo
 # Arguments of the end-to-end tests, such as a part of a test's name.
 E2E_ARGS ?=
+# Arguments of the load bench, such as --quick.
+BENCH_ARGS ?=
 # Seconds for which `make fuzz` runs each target.
 FUZZ_SECONDS ?= 20
 FUZZ_TARGETS := review annotations record
 
 .DEFAULT_GOAL := help
-.PHONY: help toolchain build test lint bench bench-check e2e fuzz demo install
+.PHONY: help toolchain build test lint bench bench-load bench-check e2e fuzz demo install
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +34,15 @@ lint: toolchain ## Check formatting and lints
 	@$(STEP) "Checking the lints of the end-to-end tests" \
 		$(CARGO) clippy -p opportune-e2e --test control_plane --test node --locked -- -D warnings
 
-bench: toolchain ## Measure the engine (a few minutes)
+bench: toolchain ## Measure the engine and the server (a quarter of an hour)
 	@$(STEP) "Measuring the engine" $(CARGO) bench --locked -p opportune-core --bench engine
+	@$(MAKE) --no-print-directory bench-load
+
+bench-load: toolchain ## Put load on the server, and write the tables of docs/performance.md
+	@$(STEP) "Building the program" $(CARGO) build --release --locked
+	@$(STEP) "Building the bench" $(CARGO) build --release --locked -p opportune-benches
+	@$(STEP) "Putting load on the server" \
+		$(CARGO) run --quiet --release --locked -p opportune-benches --bin load -- $(BENCH_ARGS)
 
 bench-check: toolchain ## Check that a decision costs the same with 10 and with 10,000 offers
 	@$(STEP) "Comparing catalogs of 10 and 10,000 offers" \

@@ -9,42 +9,26 @@
     clippy::indexing_slicing,
     reason = "a bench may panic when its own input is wrong"
 )]
+mod sample;
+
 use std::{
     hint::black_box,
     process::ExitCode,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use criterion::{BenchmarkId, Criterion};
 use opportune_core::{
     admit::{Options, Request, admit},
-    discover::{Catalog, Inventory, Recipes},
-    inject::profile::Profiles,
+    discover::Catalog,
     review,
 };
-use serde_json::{Value, json};
+use sample::{ASKED, INTENTS, LARGE, Others, catalog};
+use serde_json::Value;
 
-/// As an API server sends it for a server-side apply; half of it is `managedFields`.
-const REVIEW: &[u8] = include_bytes!("fixtures/deployment-create-ssa.json");
-/// The namespace that the review is about.
-const ASKED: &str = "default";
-const INTENTS: [&str; 5] = ["ldap", "mail", "analytics", "storage", "cache"];
-const NAMESPACES: usize = 1000;
-/// Every tenth namespace is a provider's.
-const PROVIDERS: usize = 100;
-const SIZES: [usize; 3] = [10, 1000, 10_000];
+const SIZES: [usize; 3] = [10, 1000, LARGE];
 /// How much more a large catalog may cost than a small one.
 const ALLOWED: f64 = 1.2;
-
-/// Who the offers are for that the asked namespace doesn't need.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Others {
-    /// For somebody else: in tenants' own namespaces, or by the names or the team of the consumers.
-    ForOthers,
-    /// For everyone, the asked namespace included.
-    ForEveryone,
-}
 
 fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--check") {
@@ -57,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(criterion: &mut Criterion) {
-    let body = body();
+    let body = sample::create(&INTENTS);
     let review: Value = serde_json::from_slice(&body).unwrap();
     criterion.bench_function("parse", |bench| {
         bench.iter(|| serde_json::from_slice::<Value>(black_box(&body)).unwrap());
@@ -83,7 +67,7 @@ fn measure(criterion: &mut Criterion) {
 
 /// Compares the smallest catalog with the largest ones, in turns, so that a slow moment of the machine hits all alike.
 fn check() -> ExitCode {
-    let body = body();
+    let body = sample::create(&INTENTS);
     let review: Value = serde_json::from_slice(&body).unwrap();
     let (small, large) = (SIZES[0], SIZES[2]);
     let catalogs = [
@@ -143,118 +127,4 @@ fn decide(review: &Value, catalog: &Catalog) -> usize {
 /// Answers the bytes of a review, and gives the length of the answer.
 fn answer(body: &[u8], catalog: &Catalog) -> usize {
     review::answer(body, catalog, &Options::default()).unwrap().body.len()
-}
-
-/// The review, with wishes for everything.
-fn body() -> Vec<u8> {
-    let mut review: Value = serde_json::from_slice(REVIEW).unwrap();
-    let annotations = &mut review["request"]["object"]["spec"]["template"]["metadata"]["annotations"];
-    annotations["opportune.libre.sh/wants"] = INTENTS.join(", ").into();
-    annotations["opportune.libre.sh/storage"] = "/srv/uploads=5Gi".into();
-    serde_json::to_vec(&review).unwrap()
-}
-
-// What the cluster has.
-
-/// A catalog of `size` offers in a thousand namespaces: five that the asked namespace may use, one for each intent, and
-/// others.
-fn catalog(size: usize, others: Others) -> Catalog {
-    let recipes = Arc::new(Recipes::built_in().unwrap());
-    let mut inventory = Inventory::new(recipes, Profiles::built_in().unwrap());
-    for index in 0..NAMESPACES {
-        inventory.apply(&namespace(index)).unwrap();
-    }
-    inventory.apply(&asked_namespace()).unwrap();
-    for (index, intent) in INTENTS.into_iter().enumerate() {
-        let consumers = match index % 3 {
-            0 => json!({"matchExpressions": [names_in(&[ASKED, "elsewhere"])]}),
-            1 => json!({"matchLabels": {"team": "web"}}),
-            _ => json!({}),
-        };
-        // First by priority, so that each catalog gives the same answer.
-        inventory.apply(&offer(intent, &provider(0), &format!("best-{intent}"), 1, &consumers)).unwrap();
-    }
-    for index in INTENTS.len()..size {
-        let intent = INTENTS[index % INTENTS.len()];
-        let name = format!("offer-{index}");
-        let object = match (others, index % 3) {
-            (Others::ForEveryone, _) => offer(intent, &provider(index), &name, 0, &json!({})),
-            (Others::ForOthers, 0) => {
-                let selector = json!({"matchExpressions": [names_in(&[&tenant(index), &tenant(index + 7)])]});
-                offer(intent, &provider(index), &name, 0, &selector)
-            }
-            (Others::ForOthers, 1) => {
-                let selector = json!({"matchLabels": {"team": format!("team-{}", index % 50)}});
-                offer(intent, &provider(index), &name, 0, &selector)
-            }
-            (Others::ForOthers, _) => offer(intent, &tenant(index), &name, 0, &json!({})),
-        };
-        inventory.apply(&object).unwrap();
-    }
-    let catalog = inventory.snapshot();
-    assert_eq!(catalog.offers().filter(|offer| offer.is_complete()).count(), size);
-    if others == Others::ForOthers {
-        let may_use = catalog.offers().filter(|offer| catalog.admits(offer, ASKED).is_ok()).count();
-        assert_eq!(may_use, INTENTS.len());
-    }
-    catalog
-}
-
-fn provider(index: usize) -> String {
-    format!("namespace-{}", index % PROVIDERS * 10)
-}
-
-fn tenant(index: usize) -> String {
-    let number = index % NAMESPACES;
-    format!("namespace-{}", if number.is_multiple_of(10) { number + 1 } else { number })
-}
-
-fn names_in(names: &[&str]) -> Value {
-    json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": names})
-}
-
-fn namespace(index: usize) -> Value {
-    let is_provider = if index.is_multiple_of(10) { "true" } else { "false" };
-    json!({
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {
-            "name": format!("namespace-{index}"),
-            "labels": {
-                "opportune.libre.sh/inject": "enabled",
-                "opportune.libre.sh/provider": is_provider,
-                "team": format!("team-{}", index % 50),
-            },
-        },
-    })
-}
-
-fn asked_namespace() -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {"name": ASKED, "labels": {"opportune.libre.sh/inject": "enabled", "team": "web"}},
-    })
-}
-
-fn offer(intent: &str, namespace: &str, name: &str, priority: i64, selector: &Value) -> Value {
-    let host = format!("{name}.{namespace}.svc");
-    let settings = match intent {
-        "ldap" => json!({"host": host, "port": 636, "base-dn": "dc=example,dc=org"}),
-        "mail" => json!({"host": host, "port": 587, "from": "no-reply@example.org"}),
-        "analytics" => json!({"provider": "matomo", "url": "https://stats.example.org/", "site-id": 7}),
-        "storage" => json!({"class": "shared", "kind": "shared"}),
-        _ => json!({"host": host, "port": 6379}),
-    };
-    json!({
-        "apiVersion": "opportune.libre.sh/v1alpha1",
-        "kind": "ServiceOffer",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "intent": intent,
-            "priority": priority,
-            "consumers": {"namespaceSelector": selector},
-            "settings": settings,
-        },
-    })
 }
