@@ -18,6 +18,7 @@ pub mod node;
 mod ports;
 mod process;
 mod program;
+mod share;
 mod tool;
 mod wait;
 
@@ -32,5 +33,6 @@ pub use namespace::Namespace;
 pub use ports::free_address;
 pub use process::Process;
 pub use program::{Program, ProgramBuilder, binary, cpu};
+pub use share::Share;
 pub use tool::Tool;
 pub use wait::eventually;

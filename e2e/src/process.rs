@@ -49,7 +49,9 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, log })
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
@@ -90,7 +92,7 @@ impl Process {
     }
 
     /// Kills it, and waits until it is gone. Nothing happens where it has ended already.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         // Both fail only where there is nothing left to do.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -6,31 +6,36 @@ use std::{
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
+    task::yield_now,
     time::{Instant, timeout_at},
 };
 
 /// One answer changes what is known of their length by one part in so many.
 const WEIGHT: u64 = 8;
+/// So many in line for each place are many.
+const LONG: usize = 16;
 
 /// The line in which requests wait for their turn.
 #[derive(Debug)]
 pub(super) struct Turns {
     places: Semaphore,
-    at_once: u64,
+    at_once: u32,
     /// How long anybody may wait.
     longest: Duration,
     /// Those that wait, and those whose turn it is.
     in_line: AtomicUsize,
-    /// How long an answer takes, in nanoseconds: a moving average.
+    /// How long it takes until the next one's turn, in nanoseconds: a moving average.
     usual: AtomicU64,
+    /// When the last turn ended, in nanoseconds since `begun`.
+    ended: AtomicU64,
+    begun: Instant,
 }
 
 /// A place in the line.
 #[derive(Debug)]
 pub(super) struct Waiting<'a> {
     line: &'a Turns,
-    /// When the time is over.
-    until: Instant,
+    since: Instant,
 }
 
 /// A turn; it ends when this is dropped.
@@ -49,10 +54,12 @@ impl Turns {
         let at_once = at_once.max(1);
         Self {
             places: Semaphore::new(at_once),
-            at_once: at_once as u64,
+            at_once: u32::try_from(at_once).unwrap_or(u32::MAX),
             longest,
             in_line: AtomicUsize::new(0),
             usual: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            begun: Instant::now(),
         }
     }
 
@@ -62,17 +69,30 @@ impl Turns {
             return None;
         }
         self.in_line.fetch_add(1, Ordering::Relaxed);
-        Some(Waiting { line: self, until: Instant::now() + self.longest })
+        Some(Waiting { line: self, since: Instant::now() })
     }
 
     /// How long who comes now would have to wait.
     fn expected(&self) -> Duration {
-        let before = self.in_line.load(Ordering::Relaxed) as u64 / self.at_once;
+        let before = self.in_line.load(Ordering::Relaxed) as u64;
         Duration::from_nanos(self.usual.load(Ordering::Relaxed).saturating_mul(before))
     }
 
-    fn took(&self, time: Duration) {
-        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    /// Whether many wait: then those who came and were not seen yet go first, so that they are counted, or sent away, before more
+    /// time is spent on an answer.
+    fn is_long(&self) -> bool {
+        self.in_line.load(Ordering::Relaxed) > LONG * self.at_once as usize
+    }
+
+    /// Takes note of a turn that ended. While others waited, what counts is how long after the one before: it has in it
+    /// whatever else had to be done meanwhile, and the time for which a quota stopped us.
+    fn ended(&self, turn: &Turn<'_>) {
+        let now = nanoseconds(self.begun.elapsed());
+        let before = self.ended.swap(now, Ordering::Relaxed);
+        let time = match nanoseconds(turn.waiting.since.duration_since(self.begun)) < before {
+            true => now.saturating_sub(before),
+            false => nanoseconds(turn.begun.elapsed() / self.at_once),
+        };
         let usual = self.usual.load(Ordering::Relaxed);
         // Of two that end at once, one may be forgotten: it is an average.
         let weighed = match usual {
@@ -83,17 +103,24 @@ impl Turns {
     }
 }
 
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 // === impl Waiting ===
 
 impl<'a> Waiting<'a> {
     /// When it is too late for a turn.
     pub(super) fn until(&self) -> Instant {
-        self.until
+        self.since + self.line.longest
     }
 
     /// Waits for the turn; `None` where it did not come in time.
     pub(super) async fn turn(self) -> Option<Turn<'a>> {
-        let place = timeout_at(self.until, self.line.places.acquire()).await.ok()?.ok()?;
+        let place = timeout_at(self.until(), self.line.places.acquire()).await.ok()?.ok()?;
+        if self.line.is_long() {
+            yield_now().await;
+        }
         Some(Turn { waiting: self, begun: Instant::now(), _place: place })
     }
 }
@@ -108,7 +135,7 @@ impl Drop for Waiting<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.waiting.line.took(self.begun.elapsed());
+        self.waiting.line.ended(self);
     }
 }
 
@@ -130,8 +157,8 @@ mod tests {
     }
 
     #[rstest]
-    #[case::two_at_a_time(100, 22)]
-    #[case::quick_ones(10, 202)]
+    #[case::two_at_a_time(100, 21)]
+    #[case::quick_ones(10, 201)]
     #[case::one_that_fills_the_time(1001, 2)]
     #[tokio::test(start_paused = true)]
     async fn as_many_stand_in_line_as_can_be_served_in_time(#[case] usual: u64, #[case] number: usize) {
@@ -140,6 +167,19 @@ mod tests {
         assert!(line.join().is_none(), "the line is too long");
         waiting.truncate(number - 2);
         assert!(line.join().is_some(), "two went");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_else_is_done_between_two_turns_counts() {
+        let line = Turns::new(1, LONGEST);
+        let (first, second) = (line.join().unwrap(), line.join().unwrap());
+        let turn = first.turn().await;
+        advance(Duration::from_millis(10)).await;
+        drop(turn);
+        advance(Duration::from_millis(800)).await;
+        drop(second.turn().await);
+        let _waiting: Vec<_> = (0..10).map(|_| line.join().expect("not too long yet")).collect();
+        assert!(line.join().is_none(), "800 ms count an eighth for each of them");
     }
 
     #[tokio::test(start_paused = true)]
@@ -183,9 +223,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn once_the_line_is_gone_everybody_is_served_again() {
         let line = line(Duration::from_secs(5)).await;
-        let two = [line.join().unwrap(), line.join().unwrap()];
+        let one = line.join().unwrap();
         assert!(line.join().is_none());
-        drop(two);
+        drop(one);
         assert!(line.join().unwrap().turn().await.is_some());
     }
 }

@@ -113,6 +113,16 @@ impl Installed {
         Ok(())
     }
 
+    /// Another replica of the webhook, which nobody calls yet.
+    pub fn another_webhook(&self, listen: SocketAddr) -> Result<Replica> {
+        self.roles.1.start(&self.plane, listen)
+    }
+
+    /// Has the API server call this address instead.
+    pub fn lead_to(&self, address: SocketAddr) -> Result<()> {
+        lead_here(&self.plane, address)
+    }
+
     /// Another controller in the place of the first one, which ends in order and gives its Lease back.
     pub fn replace_controller(&mut self) -> Result<()> {
         let mut old = self.controllers.remove(0);

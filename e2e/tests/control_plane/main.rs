@@ -36,6 +36,7 @@ themes![
     callers,
     calls,
     credentials,
+    crowd,
     custom,
     delivery,
     doctor,

@@ -15,12 +15,13 @@ use std::{fmt::Debug, ops::Range};
 
 /// Requests to the API server at once.
 const AT_ONCE: usize = 16;
-/// Objects of one kind in one namespace.
+/// Objects of one kind in one namespace; many more Secrets, as it is they that are to be measured and not their namespaces.
 const IN_ONE: usize = 100;
+const SECRETS_IN_ONE: usize = 10_000;
 
 /// Makes the Services `from..to`.
 pub async fn services(client: &Client, from: usize, to: usize) -> Result<()> {
-    make::<Service>(client, "n", "", from..to, |number| {
+    make::<Service>(client, "n", "", from..to, IN_ONE, |number| {
         let labels = if number.is_multiple_of(10) {
             json!({"opportune.libre.sh/offers": "ldap", "app": "openldap"})
         } else {
@@ -44,7 +45,7 @@ pub fn service(name: &str, labels: Value) -> Result<Service> {
 
 /// Makes Deployments of the usual size in namespaces in which injection is on; one in four wants something.
 pub async fn deployments(client: &Client, count: usize) -> Result<()> {
-    make::<Deployment>(client, "d", "enabled", 0..count, |number| {
+    make::<Deployment>(client, "d", "enabled", 0..count, IN_ONE, |number| {
         let name = format!("app{number}");
         let labels = json!({"app": name, "app.kubernetes.io/name": "shop", "app.kubernetes.io/instance": name,
             "helm.sh/chart": "shop-1.2.3"});
@@ -68,7 +69,7 @@ pub async fn deployments(client: &Client, count: usize) -> Result<()> {
 
 /// Makes Secrets of the size of a small certificate.
 pub async fn secrets(client: &Client, count: usize) -> Result<()> {
-    make::<Secret>(client, "k", "", 0..count, |number| {
+    make::<Secret>(client, "k", "", 0..count, SECRETS_IN_ONE, |number| {
         Ok(serde_json::from_value(json!({
             "metadata": {"name": format!("secret{number}")},
             "stringData": {"tls.key": "k".repeat(300)},
@@ -83,6 +84,7 @@ async fn make<K>(
     prefix: &str,
     inject: &str,
     numbers: Range<usize>,
+    in_one: usize,
     object: impl Fn(usize) -> Result<K>,
 ) -> Result<()>
 where
@@ -97,14 +99,14 @@ where
     }
     eprintln!("making {} objects of kind {}", numbers.len(), K::kind(&()));
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    for number in numbers.start.div_ceil(IN_ONE)..numbers.end.div_ceil(IN_ONE) {
+    for number in numbers.start.div_ceil(in_one)..numbers.end.div_ceil(in_one) {
         let labels = if inject.is_empty() { json!({}) } else { json!({"opportune.libre.sh/inject": inject}) };
         let namespace = json!({"metadata": {"name": format!("{prefix}{number}"), "labels": labels}});
         namespaces.create(&PostParams::default(), &serde_json::from_value(namespace)?).await?;
     }
     stream::iter(numbers)
         .map(|number| {
-            let api: Api<K> = Api::namespaced(client.clone(), &format!("{prefix}{}", number / IN_ONE));
+            let api: Api<K> = Api::namespaced(client.clone(), &format!("{prefix}{}", number / in_one));
             let object = object(number);
             async move {
                 api.create(&PostParams::default(), &object?).await?;

@@ -60,12 +60,13 @@ async fn main() -> Result<()> {
         "| Services | offers | Deployments | Secrets | roles | start to ready | memory | at most | new Service used after (median, worst of {NEW}) |\n|---|---|---|---|---|---|---|---|---|"
     );
     let largest = services.iter().copied().max().unwrap_or_default();
-    let mut made = 0;
+    let (mut made, mut deployed) = (0, 0);
     for count in services {
         large::services(&client, made, count).await?;
         made = made.max(count);
         let deployments = if count == largest && count > 0 { DEPLOYMENTS } else { 0 };
         large::deployments(&client, deployments).await?;
+        deployed += deployments;
         let roles = ROLES.iter().take(if deployments > 0 { 3 } else { 1 });
         for roles in roles.flat_map(|roles| std::iter::repeat_n(roles, rounds)) {
             println!("{}", measure(&cluster, &client, [count, deployments, 0], roles).await?);
@@ -73,7 +74,7 @@ async fn main() -> Result<()> {
     }
     if secrets > 0 {
         large::secrets(&client, secrets).await?;
-        let line = measure(&cluster, &client, [largest, DEPLOYMENTS, secrets], ROLES[0]).await?;
+        let line = measure(&cluster, &client, [largest, deployed, secrets], ROLES[0]).await?;
         println!("{line}");
     }
     if reviews > 0 {
