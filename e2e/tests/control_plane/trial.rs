@@ -6,6 +6,7 @@ use std::{
     path::Path,
     pin::Pin,
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+    time::Instant,
 };
 use tokio::runtime::Runtime;
 
@@ -78,9 +79,9 @@ impl Case {
 
     /// As libtest's look-alike takes it. It is run on a thread of its own, where it may block.
     pub fn trial(&self, theme: &str, run: &Arc<Run>) -> Trial {
-        let (body, run) = (self.body, Arc::clone(run));
-        Trial::test(format!("{theme}::{}", self.name), move || {
-            run.one(body).map_err(|error| Failed::from(format!("{error:#}")))
+        let (body, run, name) = (self.body, Arc::clone(run), self.name);
+        Trial::test(format!("{theme}::{name}"), move || {
+            run.one(name, body).map_err(|error| Failed::from(format!("{error:#}")))
         })
     }
 }
@@ -109,24 +110,32 @@ impl Run {
         Ok(())
     }
 
-    fn one(&self, body: Body) -> Result<()> {
+    fn one(&self, name: &str, body: Body) -> Result<()> {
         // A trial that panicked has broken nothing that these locks guard.
         match body {
             Body::Shared(body) => {
                 let cluster = self.cluster()?;
                 let _turn = self.turns.read().unwrap_or_else(PoisonError::into_inner);
-                self.runtime.block_on(body(cluster))
+                self.timed(name, body(cluster))
             }
             Body::Exclusive(body) => {
                 let cluster = self.cluster()?;
                 let _turn = self.turns.write().unwrap_or_else(PoisonError::into_inner);
-                self.runtime.block_on(body(cluster))
+                self.timed(name, body(cluster))
             }
             Body::Own(body) => {
                 let _turn = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-                self.runtime.block_on(body())
+                self.timed(name, body())
             }
         }
+    }
+
+    /// Says how long it took, from when it was its turn.
+    fn timed(&self, name: &str, body: Running) -> Result<()> {
+        let start = Instant::now();
+        let result = self.runtime.block_on(body);
+        println!("    {name}: {:.1} s", start.elapsed().as_secs_f32());
+        result
     }
 
     /// Started by the first trial that asks, so that a run of `own` trials alone starts none.

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 /// Where a directory comes and goes.
 const ALONE: &str = "alone";
 const WORDPRESS: &str = "deployment/wordpress";
-const OPPORTUNE: &str = "ghcr.io/libresh/opportune:0.1.0";
+/// Its image, as the chart names it.
+const OPPORTUNE: &str = concat!("ghcr.io/libresh/opportune:", env!("CARGO_PKG_VERSION"));
 
 fn a_directory_that_is_installed_later_is_used_after_a_rollout_of_its_own(stage: &Stage) -> Result<()> {
     let cluster = stage.alone()?;

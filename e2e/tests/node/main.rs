@@ -46,7 +46,7 @@ fn run() -> Result<Conclusion> {
     let stage = Arc::new(stage::Stage::default());
     let trials = themes().into_iter().flat_map(|(theme, cases)| cases.iter().map(move |case| (theme, case)));
     let images = std::fs::read_to_string(cache("node/images/manifest.json")?).unwrap_or_default();
-    // Its image takes minutes to make: see `images/build`, which says so where it does not.
+    // `images/build` says why where it makes no image of it.
     let is_left_out = |theme| theme == "directus" && !images.contains("directus/directus");
     let trials =
         trials.map(|(theme, case)| case.trial(theme, &stage).with_ignored_flag(is_left_out(theme))).collect();

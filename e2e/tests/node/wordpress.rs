@@ -7,6 +7,7 @@ use crate::{
     trial::{trials, until},
 };
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use std::{path::PathBuf, process::Command, time::Duration};
 
 /// Local to WordPress.
@@ -83,15 +84,44 @@ fn picture(name: &str) -> PathBuf {
 fn where_nothing_is_offered_it_runs_with_local_login_only(stage: &Stage) -> Result<()> {
     let cluster = stage.alone()?;
     let status = status(cluster, "alone", "deployment/wordpress")?;
-    for intent in ALL.iter().filter(|intent| **intent != "storage") {
+    for intent in ALL {
         ensure!(status.contains(&format!("{intent}=absent")), "{status}");
     }
+    ensure_untouched(cluster, "wordpress")?;
     let browser = browser(cluster, "alone")?;
     log_in(&browser, ALICE)?;
     let refusal = browser.text("#login_error")?;
     ensure!(refusal.contains("not registered"), "the directory's user: {refusal}");
     log_in(&browser, WEBMASTER)?;
     ensure!(browser.text("#wp-admin-bar-my-account")?.contains("webmaster"), "{}", browser.page());
+    Ok(())
+}
+
+fn where_no_storage_is_offered_an_app_keeps_its_own_volume(stage: &Stage) -> Result<()> {
+    let cluster = stage.alone()?;
+    cluster.apply(include_str!("manifests/own-volume.yaml"))?;
+    cluster.wait_for("alone", "deployment/notebook")?;
+    let status = status(cluster, "alone", "deployment/notebook")?;
+    ensure!(status.starts_with("storage=absent"), "{status}");
+    ensure_untouched(cluster, "notebook")?;
+    let note = cluster.exec("alone", "deployment/notebook", &["cat", "/data/note"])?;
+    ensure!(note.trim() == "kept", "{note}");
+    let claims = cluster.list("persistentvolumeclaims", &["-n", "alone"])?;
+    ensure!(claims.is_empty(), "claims that nobody can bind: {claims:?}");
+    Ok(())
+}
+
+/// Whether the pods of this app are to be as its owner wrote them.
+fn ensure_untouched(cluster: &Cluster, name: &str) -> Result<()> {
+    let workload = cluster.get("alone", &format!("deployment/{name}"))?;
+    let written = text(&workload, "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration");
+    let written: Value = serde_json::from_str(written).context("it was not written by kubectl")?;
+    // What the API server fills in is not ours to compare.
+    for list in ["/containers/0/env", "/containers/0/volumeMounts", "/volumes"] {
+        let is = workload.pointer(&format!("/spec/template/spec{list}"));
+        let was = written.pointer(&format!("/spec/template/spec{list}"));
+        ensure!(is == was, "{list} of {name} is {is:?}, and was written as {was:?}");
+    }
     Ok(())
 }
 
@@ -169,6 +199,7 @@ fn a_visit_is_recorded_by_the_analytics(stage: &Stage) -> Result<()> {
 
 trials![
     where_nothing_is_offered_it_runs_with_local_login_only,
+    where_no_storage_is_offered_an_app_keeps_its_own_volume,
     it_is_given_all_that_is_offered,
     a_user_of_the_directory_logs_in,
     a_lost_password_mail_arrives_in_the_mailbox,
