@@ -60,7 +60,12 @@ const SHORT: Duration = Duration::from_millis(600);
 /// Warm-up, handshakes and the check, for one row.
 const AROUND: Duration = Duration::from_millis(350);
 const CHANGES: &str = "1000";
+/// Of a core, under full load: less means that others used it, too.
+const ENOUGH: f64 = 0.8;
 const CATALOG: &str = "catalog.json";
+
+/// The rounds of each measurement: by section, requests at once, and row.
+type Results = BTreeMap<(usize, usize, usize), Vec<Measured>>;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -107,7 +112,7 @@ async fn run(arguments: &Arguments, folder: &Path) -> Result<()> {
     let kinds = Kind::AT_REST.into_iter().filter(is_used);
     let servers: BTreeMap<Kind, Server> =
         kinds.map(|kind| Ok((kind, start(kind)?))).collect::<Result<_>>()?;
-    let mut results: BTreeMap<(usize, usize, usize), Vec<Measured>> = BTreeMap::new();
+    let mut results: Results = BTreeMap::new();
     for round in 0..rounds as usize {
         println!("Round {} of {rounds}", round + 1);
         for (number, section) in sections.iter().enumerate() {
@@ -130,8 +135,17 @@ async fn run(arguments: &Arguments, folder: &Path) -> Result<()> {
             }
         }
     }
-    let tables = tables(&sections, &results, &servers)?;
+    let mut tables = tables(&sections, &results, &servers)?;
     tables.iter().for_each(|table| println!("\n{}", report::markdown(table).trim_end()));
+    let share = share_of_core(&sections, &results);
+    if share < ENOUGH {
+        println!(
+            "\nThe machine was busy: under full load, parse had {:.0} % of its core. Trust the columns of processor time alone;\n\
+             the document gets no others.",
+            share * 100.0
+        );
+        report::forget_times(&mut tables);
+    }
     let is_whole = !arguments.quick && arguments.only.is_none();
     if is_whole && !arguments.no_write {
         report::write(&arguments.document, tables)?;
@@ -141,6 +155,19 @@ async fn run(arguments: &Arguments, folder: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// How much of its core parse had at most under the most requests at once: all of it, but for what others took.
+fn share_of_core(sections: &[Section], results: &Results) -> f64 {
+    let shares = results.iter().filter_map(|((number, at_once, index), rounds)| {
+        let section = sections.get(*number)?;
+        let is_full =
+            section.rows.get(*index)?.server == Kind::Parse && Some(at_once) == section.at_once.last();
+        let median = report::median(rounds).filter(|_| is_full)?;
+        Some(median.rate * median.cpu / 1e6)
+    });
+    // Where parse is not measured, nothing is known.
+    shares.reduce(f64::max).unwrap_or(1.0)
 }
 
 /// Keeps this process on the last core that it may use, and gives the first, for the servers.
@@ -201,7 +228,7 @@ async fn look(row: &Row, server: &Server, body: &[u8], tell: bool) -> Result<Vec
 
 fn tables(
     sections: &[Section],
-    results: &BTreeMap<(usize, usize, usize), Vec<Measured>>,
+    results: &Results,
     servers: &BTreeMap<Kind, Server>,
 ) -> Result<Vec<Vec<Vec<String>>>> {
     let mut tables = Vec::new();

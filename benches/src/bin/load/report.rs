@@ -24,6 +24,27 @@ pub(super) struct Held {
 
 type Table = Vec<Vec<String>>;
 
+/// In the place of a figure that can't be trusted.
+const UNKNOWN: &str = "–";
+/// The columns of figures that are worth nothing where others use the same cores.
+const TIMES: [usize; 8] = [2, 3, 4, 8, 9, 10, 11, 12];
+
+/// Takes out what another load on the machine falsifies; processor time is left.
+pub(super) fn forget_times(tables: &mut [Table]) {
+    for row in tables.iter_mut().filter(|table| !is_memory(table)).flat_map(|table| table.iter_mut().skip(1))
+    {
+        for column in TIMES {
+            if let Some(cell) = row.get_mut(column).filter(|cell| !cell.is_empty()) {
+                UNKNOWN.clone_into(cell);
+            }
+        }
+    }
+}
+
+fn is_memory(table: &Table) -> bool {
+    table.first().and_then(|head| head.first()).is_some_and(|title| title.starts_with("Resident"))
+}
+
 /// The median of each figure.
 pub(super) fn median(rounds: &[Measured]) -> Option<Measured> {
     let of = |figure: fn(&Measured) -> f64| {
@@ -185,9 +206,11 @@ fn keep(tables: &mut [Table], title: &str, old: &[&str]) {
     };
     let number = |text: &str| text.replace(',', "").parse::<f64>().ok();
     for (new, old) in row.iter_mut().zip(old).skip(1) {
-        if let (Some(is), Some(was)) = (number(new), number(old))
-            && (is - was).abs() <= was * NOISE
-        {
+        let is_near = match (number(new), number(old)) {
+            (Some(is), Some(was)) => (is - was).abs() <= was * NOISE,
+            _ => false,
+        };
+        if is_near || new == UNKNOWN {
             (*old).clone_into(new);
         }
     }
@@ -223,6 +246,19 @@ mod tests {
         for line in ["|echo|8|1,000|", "|parse|8|440|", "|echo|12|", "Before.", "After."] {
             assert!(cells.iter().any(|it| it == line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn times_of_a_busy_machine_are_not_written() {
+        let row = |rate| vec!["echo", "8", rate, "1.0", "1.0", "24"];
+        let mut tables = vec![table_of(&[&["A", "at once", "requests/s"], &row("3,000")])];
+        forget_times(&mut tables);
+        assert_eq!(
+            tables,
+            [table_of(&[&["A", "at once", "requests/s"], &["echo", "8", "–", "–", "–", "24"]])]
+        );
+        let text = written(OLD, tables).unwrap().replace(' ', "");
+        assert!(text.contains("|echo|8|1,000|–|–|24|"), "{text}");
     }
 
     #[test]
