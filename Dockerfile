@@ -24,6 +24,9 @@ RUN case "$TARGETARCH" in \
 COPY Cargo.toml Cargo.lock ./
 COPY core ./core
 COPY src ./src
+# Members of the workspace: cargo wants to see them all, and builds neither.
+COPY benches ./benches
+COPY e2e ./e2e
 # The program holds the chart's webhooks, so that both register the same.
 COPY manifests ./manifests
 # Shown in the metric opportune_build_info.
