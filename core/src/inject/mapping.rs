@@ -53,8 +53,11 @@ const ANALYTICS: [(&str, &str); 3] = [
     ("ANALYTICS_SITE_ID", "[[analytics.site-id]]"),
 ];
 
+/// An intent with its generic names.
+type Generic = (Known, Vec<(&'static str, Variable)>);
+
 /// The generic names of the known intents, read once.
-static GENERIC: LazyLock<Vec<(Known, Vec<(&str, Variable)>)>> = LazyLock::new(|| {
+static GENERIC: LazyLock<[Generic; 3]> = LazyLock::new(|| {
     let known = |known: Known, names: &[(&'static str, &str)]| {
         let intent = Intent::parse(known.name()).ok();
         let read = |text: &str| Template::parse(text, intent.as_ref()?).ok();
@@ -62,7 +65,7 @@ static GENERIC: LazyLock<Vec<(Known, Vec<(&str, Variable)>)>> = LazyLock::new(||
             names.iter().filter_map(|(name, text)| Some((*name, Variable::Template(read(text)?))));
         (known, variables.collect())
     };
-    vec![known(Known::Ldap, &LDAP), known(Known::Mail, &MAIL), known(Known::Analytics, &ANALYTICS)]
+    [known(Known::Ldap, &LDAP), known(Known::Mail, &MAIL), known(Known::Analytics, &ANALYTICS)]
 });
 
 // === impl Mapping ===

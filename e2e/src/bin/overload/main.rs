@@ -19,7 +19,7 @@ use tokio::{
 };
 
 /// As large as what API servers send, with a wish.
-const REVIEW: &str = include_str!("../../../../core/benches/fixtures/deployment-create-ssa.json");
+const REVIEW: &str = include_str!("../../../../core/tests/engine/reviews/deployment-create-ssa.json");
 /// Requests on their way at once, as many as one API server has by default: it refuses further ones itself.
 const IN_FLIGHT: usize = 500;
 const TIMES: u32 = 10;

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// As a WordPress comes from its chart, with wishes added; half of the review is `managedFields`, which the API server adds.
-const REVIEW: &str = include_str!("../../../../core/benches/fixtures/deployment-create-ssa.json");
+const REVIEW: &str = include_str!("../../../../core/tests/engine/reviews/deployment-create-ssa.json");
 
 /// Whether what is created stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
