@@ -25,10 +25,11 @@ use sample::{Others, WANTED};
 /// The catalog's size plays no part (`make bench-check`); one that is made quickly, then.
 const OFFERS: usize = 1000;
 const RUNS: u64 = 10;
-/// A limit is this much above what was measured when it was recorded: the seeds of hash maps differ from run to run.
-const MARGIN: f64 = 1.02;
+/// A limit is this much above what was measured when it was recorded: the seeds of hash maps differ from run to run, and the
+/// C library takes other ways on other processors.
+const MARGIN: f64 = 1.08;
 /// Limits further than this above what is measured are to be recorded anew.
-const SLACK: f64 = 0.9;
+const SLACK: f64 = 0.85;
 const CASES: [&str; 5] =
     ["full-injection", "nothing-to-do", "update-without-change", "update-not-asking", "scale"];
 const HEAD: &str = "\

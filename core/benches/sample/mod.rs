@@ -29,6 +29,8 @@ pub const WANTED: [&str; 4] = ["ldap", "mail", "analytics", "storage"];
 pub const INTENTS: [&str; 5] = ["ldap", "mail", "analytics", "storage", "cache"];
 /// The namespace that the reviews are about.
 pub const ASKED: &str = "default";
+/// Where a numbered review has its number.
+pub const NUMBER: &str = "number-00000000";
 pub const LARGE: usize = 10_000;
 const NAMESPACES: usize = 1000;
 /// Every tenth namespace is a provider's.
@@ -49,6 +51,16 @@ pub enum Others {
 pub fn create(wanted: &[&str]) -> Vec<u8> {
     let mut review: Value = serde_json::from_slice(CREATE).unwrap();
     ask(&mut review["request"]["object"], wanted);
+    serde_json::to_vec(&review).unwrap()
+}
+
+/// The same with a label that holds [`NUMBER`], for a number of the same length in its place: another workload each time, for
+/// which the answer is the same.
+pub fn create_numbered(wanted: &[&str]) -> Vec<u8> {
+    let mut review: Value = serde_json::from_slice(CREATE).unwrap();
+    let object = &mut review["request"]["object"];
+    ask(object, wanted);
+    object["metadata"]["labels"]["example.org/number"] = NUMBER.into();
     serde_json::to_vec(&review).unwrap()
 }
 

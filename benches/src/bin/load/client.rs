@@ -3,6 +3,7 @@
 //! HTTP/1.1 has a connection for each request at once, as an API server calls a Service; HTTP/2 has one for all, as it calls
 //! a URL.
 use super::server::Server;
+use crate::sample::NUMBER;
 use anyhow::{Context, Result, bail, ensure};
 use axum::body::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -14,6 +15,7 @@ use rustls::{
 };
 use std::{
     cell::{Cell, RefCell},
+    ops::Range,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -28,6 +30,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Before anything is counted: handshakes, and the first requests of each connection.
 const WARM_UP: Duration = Duration::from_millis(300);
+/// How many digits a numbered body has for its number.
+const DIGITS: usize = 8;
 /// What is still on its way at the end.
 const LAST: Duration = Duration::from_secs(10);
 
@@ -70,6 +74,8 @@ enum Phase {
 /// What all clients share; they live on one thread.
 struct Course {
     phase: Cell<Phase>,
+    /// The next number of a numbered body.
+    number: Cell<u32>,
     times: RefCell<Vec<Duration>>,
     body: Bytes,
     expected: Vec<u8>,
@@ -82,6 +88,7 @@ struct Course {
 pub(super) async fn measure(server: &Server, load: &Load<'_>) -> Result<Measured> {
     let course = Rc::new(Course {
         phase: Cell::new(Phase::WarmUp),
+        number: Cell::new(1),
         times: RefCell::default(),
         body: Bytes::copy_from_slice(load.body),
         expected: load.expected.to_owned(),
@@ -153,9 +160,11 @@ async fn run(server: &Server, load: &Load<'_>, course: Rc<Course>) -> Result<(Du
 }
 
 async fn post_over_http1(mut stream: TlsStream<TcpStream>, course: Rc<Course>) -> Result<()> {
-    let request = over_http1(&course.body);
+    let mut request = over_http1(&course.body);
     let mut answer = Vec::with_capacity(64 * 1024);
+    let place = place_of_number(&request);
     while course.phase.get() != Phase::Over {
+        course.number(&mut request, place.clone());
         let begun = Instant::now();
         let body = post(&mut stream, &request, &mut answer).await?;
         course.take(begun, body)?;
@@ -215,10 +224,19 @@ fn whole_body(answer: &[u8]) -> Result<Option<&[u8]>> {
 }
 
 async fn post_over_http2(mut sender: http2::SendRequest<Full<Bytes>>, course: Rc<Course>) -> Result<()> {
+    let place = place_of_number(&course.body);
     while course.phase.get() != Phase::Over {
+        let body = match place.clone() {
+            None => course.body.clone(),
+            place => {
+                let mut body = course.body.to_vec();
+                course.number(&mut body, place);
+                Bytes::from(body)
+            }
+        };
         let request = Request::post("https://opportune.opportune-system.svc/mutate?timeout=10s")
             .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(course.body.clone()))?;
+            .body(Full::new(body))?;
         let begun = Instant::now();
         sender.ready().await?;
         let response = sender.send_request(request).await?;
@@ -230,9 +248,23 @@ async fn post_over_http2(mut sender: http2::SendRequest<Full<Bytes>>, course: Rc
     Ok(())
 }
 
+/// Where the digits of a numbered body stand.
+fn place_of_number(body: &[u8]) -> Option<Range<usize>> {
+    let (mark, digits) = NUMBER.split_at(NUMBER.len() - DIGITS);
+    let at = body.windows(NUMBER.len()).position(|bytes| bytes == NUMBER.as_bytes())?;
+    Some(at + mark.len()..at + mark.len() + digits.len())
+}
+
 // === impl Course ===
 
 impl Course {
+    /// Gives a numbered body its number.
+    fn number(&self, body: &mut [u8], place: Option<Range<usize>>) {
+        let Some(digits) = place.and_then(|place| body.get_mut(place)) else { return };
+        let number = self.number.replace(self.number.get().wrapping_add(1)) % 10_u32.pow(DIGITS as u32);
+        digits.copy_from_slice(format!("{number:0DIGITS$}").as_bytes());
+    }
+
     fn take(&self, begun: Instant, body: &[u8]) -> Result<()> {
         let took = begun.elapsed();
         ensure!(body == self.expected, "another answer came: {}", String::from_utf8_lossy(body));

@@ -38,6 +38,8 @@ pub(super) enum Kind {
 pub(super) enum Body {
     Create,
     CreateAsking,
+    /// Another workload each time.
+    CreateNumbered,
     Update,
     UpdateInjected,
     Scale,
@@ -46,6 +48,7 @@ pub(super) enum Body {
 /// The bodies, made once.
 pub(super) struct Bodies {
     create_asking: Vec<u8>,
+    create_numbered: Vec<u8>,
     update_injected: Vec<u8>,
 }
 
@@ -61,7 +64,8 @@ pub(super) fn sections(only: Option<&str>) -> Vec<Section> {
             row("echo", Echo, CreateAsking),
             row("select", Select, CreateAsking),
             row("parse", Parse, CreateAsking),
-            row("opportune, full injection", Opportune, CreateAsking),
+            row("opportune, full injection", Opportune, CreateNumbered),
+            row("opportune, the same again", Opportune, CreateAsking),
             row("opportune, nothing to do", Opportune, Create),
         ]
     };
@@ -74,8 +78,10 @@ pub(super) fn sections(only: Option<&str>) -> Vec<Section> {
     let scale =
         vec![row("echo", Echo, Scale), row("parse", Parse, Scale), row("opportune", Opportune, Scale)];
     let changing = vec![
-        row("opportune, still catalog", Still, CreateAsking),
-        row("opportune, 1,000 changes a second", Changing, CreateAsking),
+        row("opportune, still catalog", Still, CreateNumbered),
+        row("opportune, 1,000 changes a second", Changing, CreateNumbered),
+        row("opportune, the same again, still", Still, CreateAsking),
+        row("opportune, the same again, changing", Changing, CreateAsking),
     ];
     let section = |title, protocol, at_once, rows| Section { title, protocol, at_once, rows };
     let mut sections = vec![
@@ -116,7 +122,7 @@ impl Row {
         match self.server {
             Kind::Echo => false,
             Kind::Select | Kind::Parse => true,
-            _ => self.body == Body::CreateAsking,
+            _ => matches!(self.body, Body::CreateAsking | Body::CreateNumbered),
         }
     }
 
@@ -154,6 +160,7 @@ impl Bodies {
         let catalog: Catalog = sample::catalog(sample::LARGE, Others::ForOthers);
         Self {
             create_asking: sample::create(&WANTED),
+            create_numbered: sample::create_numbered(&WANTED),
             update_injected: sample::update_without_change(&WANTED, &catalog),
         }
     }
@@ -162,6 +169,7 @@ impl Bodies {
         match body {
             Body::Create => sample::CREATE,
             Body::CreateAsking => &self.create_asking,
+            Body::CreateNumbered => &self.create_numbered,
             Body::Update => sample::UPDATE,
             Body::UpdateInjected => &self.update_injected,
             Body::Scale => sample::SCALE,
