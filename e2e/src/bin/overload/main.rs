@@ -1,7 +1,7 @@
 //! What happens when far more is asked than can be answered: measures how much a share of a processor answers, asks ten times as
 //! much for some seconds, and looks how soon it is as before. Prints the table of docs/performance.md. Needs root, for the share.
 //!
-//! Usage: overload [HUNDREDTHS], of a processor; by default 20.
+//! Usage: `overload [HUNDREDTHS]`, of a processor; by default 20.
 use anyhow::{Context, Result, ensure};
 use hyper::body::Bytes;
 use opportune_e2e::{Caller, Process, Share, binary, free_address};
