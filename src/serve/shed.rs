@@ -20,12 +20,13 @@ const TEMPLATE: &str = r#"\"template/"#;
 /// A uid is 36 characters long.
 const UID: usize = 128;
 
-/// The answer; `None` where there is none to give.
-pub(super) fn answer(review: &[u8]) -> Option<Vec<u8>> {
-    if must_not_be_missed(review) {
+/// The answer; `None` where there is none to give. `requires` tells of a namespace whether it requires something of its workloads:
+/// then a webhook that fails may have been called.
+pub(super) fn answer(review: &[u8], requires: &dyn Fn(&str) -> bool) -> Option<Vec<u8>> {
+    if must_not_be_missed(review) || text(review, "namespace").is_some_and(|namespace| requires(&namespace)) {
         return None;
     }
-    let uid = uid(review)?;
+    let uid = text(review, "uid").filter(|uid| (1..=UID).contains(&uid.len()))?;
     let response = json!({"uid": uid, "allowed": true, "warnings": [WARNING]});
     let answer =
         json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
@@ -37,13 +38,13 @@ fn must_not_be_missed(review: &[u8]) -> bool {
     [keys::REQUIRES, CLAIMS, TEMPLATE].iter().any(|mark| memmem::find(review, mark.as_bytes()).is_some())
 }
 
-/// The uid of a review's request. The API server writes it at the beginning, and nothing is read beyond it.
-fn uid(review: &[u8]) -> Option<String> {
-    let mut uid = None;
-    let seed = Sought { path: &["request", "uid"], found: &mut uid };
+/// A text of a review's request. The API server writes what is asked for here before the objects, and nothing is read beyond it.
+fn text(review: &[u8], field: &str) -> Option<String> {
+    let mut text = None;
+    let seed = Sought { path: &["request", field], found: &mut text };
     // An error is how the reading ends.
     let _ = seed.deserialize(&mut serde_json::Deserializer::from_slice(review));
-    uid.filter(|uid| (1..=UID).contains(&uid.len()))
+    text
 }
 
 /// A text in nested maps; reading ends in an error when it is found.
@@ -104,7 +105,8 @@ mod tests {
     }
 
     fn answered(review: &Value) -> Option<Value> {
-        answer(review.to_string().as_bytes()).map(|answer| serde_json::from_slice(&answer).unwrap())
+        answer(review.to_string().as_bytes(), &|_| false)
+            .map(|answer| serde_json::from_slice(&answer).unwrap())
     }
 
     #[test]
@@ -147,12 +149,25 @@ mod tests {
     #[case::a_uid_that_is_none(br#"{"request":{"uid":{}}}"#)]
     #[case::a_uid_elsewhere(br#"{"uid":"a","request":{"object":{"uid":"b"}}}"#)]
     fn what_is_no_review_is_not_answered(#[case] review: &[u8]) {
-        assert_eq!(answer(review), None);
+        assert_eq!(answer(review, &|_| false), None);
     }
 
     #[test]
-    fn nothing_is_read_beyond_the_uid() {
-        assert!(answer(br#"{"kind":"AdmissionReview","request":{"uid":"a-uid","object":{"#).is_some());
+    fn nothing_is_read_beyond_the_namespace() {
+        assert!(
+            answer(
+                br#"{"kind":"AdmissionReview","request":{"uid":"a-uid","namespace":"blog","object":{"#,
+                &|_| false
+            )
+            .is_some()
+        );
+    }
+
+    #[test]
+    fn where_a_namespace_requires_something_nothing_is_missed() {
+        let review = review(json!({})).to_string();
+        assert!(answer(review.as_bytes(), &|namespace| namespace == "blog").is_none());
+        assert!(answer(review.as_bytes(), &|namespace| namespace == "shop").is_some());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use axum::{
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use opportune_core::{
-    admit::{CatalogState, Options, Selection},
+    admit::{CatalogState, Inheritance, Options, Selection},
     discover::Catalog,
     review::{Answer, Facts, NotAReview, Review},
 };
@@ -35,6 +35,8 @@ const IN_PASSING: usize = 32;
 /// The longest name that Kubernetes knows; a review may claim any.
 const NAME: usize = 253;
 
+/// Whether a namespace requires something of its workloads.
+type Requires = dyn Fn(&str) -> bool + Send + Sync;
 type Answers = dyn Fn(&[u8], Option<&str>) -> Result<Answer, Unanswered> + Send + Sync;
 
 /// Why a review has no answer.
@@ -55,6 +57,7 @@ impl From<NotAReview> for Unanswered {
 /// What answers the reviews.
 pub struct Webhook {
     review: Box<Answers>,
+    requires: Box<Requires>,
     metrics: Arc<Metrics>,
     limits: Limits,
     turns: Turns,
@@ -79,6 +82,7 @@ impl Webhook {
     ) -> Self {
         Self {
             review: Box::new(review),
+            requires: Box::new(|_| false),
             metrics,
             limits,
             turns: Turns::new(limits.at_once, limits.wait),
@@ -95,6 +99,15 @@ impl Webhook {
         metrics: Arc<Metrics>,
         limits: Limits,
     ) -> Self {
+        let (known, asked) = (Arc::clone(&catalog), Arc::clone(&options));
+        // Of what was not read yet, nobody knows.
+        let requires = move |namespace: &str| {
+            let (catalog, options) = (known.load(), asked.load());
+            let defaults = catalog.namespace_defaults(namespace);
+            options.inheritance == Inheritance::FromNamespace
+                && (options.catalog == CatalogState::Unread
+                    || defaults.is_some_and(|defaults| !defaults.wishes.requires.is_empty()))
+        };
         let memory = Memory::default();
         let answer = move |body: &[u8], policy: Option<&str>| {
             let (catalog, options) = (catalog.load_full(), options.load_full());
@@ -110,7 +123,7 @@ impl Webhook {
             let decide = || review.decide(&catalog, &asked);
             Ok(memory.response(&question, &catalog, &options, decide)?.to(&review))
         };
-        Self::new(answer, metrics, limits)
+        Self { requires: Box::new(requires), ..Self::new(answer, metrics, limits) }
     }
 
     /// Reads the body and waits for the request's turn. What that keeps is kept until the answer is made.
@@ -171,7 +184,7 @@ impl Webhook {
     fn shed(&self, body: Option<&[u8]>, policy: Option<&str>) -> Response {
         self.metrics.shed();
         tracing::debug!("too busy to decide");
-        match body.filter(|_| policy.is_none()).and_then(shed::answer) {
+        match body.filter(|_| policy.is_none()).and_then(|body| shed::answer(body, &*self.requires)) {
             Some(answer) => ([(CONTENT_TYPE, "application/json")], answer).into_response(),
             None => (StatusCode::SERVICE_UNAVAILABLE, "too busy: try again in a moment\n").into_response(),
         }

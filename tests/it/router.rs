@@ -15,8 +15,9 @@ use opportune::{
     watch::Pulses,
 };
 use opportune_core::{
-    admit::Options,
-    discover::Catalog,
+    admit::{Inheritance, Options},
+    discover::{Catalog, Inventory},
+    inject::profile::Profiles,
     review::{Answer, Facts, NotAReview},
 };
 use rstest::rstest;
@@ -230,6 +231,28 @@ async fn who_would_wait_too_long_is_told_in_time(
     let answer = text(response).await;
     assert!(answer.contains(says), "{answer}");
     assert!(rendered(&metrics).contains(r#"outcome="shed"} 1"#));
+    stuck.abort();
+}
+
+#[rstest]
+#[case::one_that_requires("blog", StatusCode::SERVICE_UNAVAILABLE)]
+#[case::another("shop", StatusCode::OK)]
+#[tokio::test(start_paused = true)]
+async fn what_a_namespace_requires_is_not_missed(#[case] namespace: &str, #[case] status: StatusCode) {
+    let mut inventory = Inventory::new(Arc::default(), Profiles::default());
+    let annotations = serde_json::json!({"opportune.libre.sh/requires": "ldap"});
+    let blog = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "blog", "annotations": annotations}});
+    inventory.apply(&blog).unwrap();
+    let catalog = Arc::new(ArcSwap::from_pointee(inventory.snapshot()));
+    let options = Options { inheritance: Inheritance::FromNamespace, ..Options::default() };
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let limits = Limits { in_work: 1, ..Limits::default() };
+    let webhook = Webhook::with_core(catalog, Arc::new(ArcSwap::from_pointee(options)), metrics, limits);
+    let router = webhook_router(Arc::new(webhook));
+    let stuck = tokio::spawn(router.clone().oneshot(endless()));
+    tokio::task::yield_now().await;
+    let review = format!(r#"{{"request":{{"uid":"a-uid","namespace":"{namespace}","object":{{}}}}}}"#);
+    assert_eq!(send(&router, post(review)).await.status(), status);
     stuck.abort();
 }
 
