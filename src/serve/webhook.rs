@@ -186,7 +186,7 @@ impl Webhook {
         tracing::debug!("too busy to decide");
         match body.filter(|_| policy.is_none()).and_then(|body| shed::answer(body, &*self.requires)) {
             Some(answer) => ([(CONTENT_TYPE, "application/json")], answer).into_response(),
-            None => (StatusCode::SERVICE_UNAVAILABLE, "too busy: try again in a moment\n").into_response(),
+            None => Refusal::Busy(None).into_response(),
         }
     }
 
