@@ -1,9 +1,12 @@
 //! What needs no decision, seen from raw JSON: nothing asks for anything, or nothing that we look at has changed. Most of what
 //! happens in a cluster is of this kind.
-use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use memchr::memmem;
+use serde_json::Value;
 
-use super::read::{Operation, Parts, Review};
+use super::{
+    read::{Operation, Parts, Review},
+    skim::{Malformed, Skim},
+};
 use crate::{
     admit::{AdmissionResult, CatalogState, Inheritance, Options},
     discover::Catalog,
@@ -12,15 +15,11 @@ use crate::{
 };
 
 /// The parts of a spec that say whether pods are made anew.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, PartialEq)]
 struct Spec<'a> {
-    #[serde(borrow)]
-    template: Option<&'a RawValue>,
-    #[serde(borrow)]
-    job_template: Option<&'a RawValue>,
-    #[serde(borrow)]
-    volume_claim_templates: Option<&'a RawValue>,
+    template: Option<&'a str>,
+    job_template: Option<&'a str>,
+    volume_claim_templates: Option<&'a str>,
 }
 
 // === impl Review ===
@@ -71,8 +70,8 @@ impl Review<'_> {
 impl<'a> Parts<'a> {
     /// Whether it says to be of that kind, as an API server writes it.
     fn is_a(&self, kind: Kind) -> bool {
-        let is = |raw: Option<&RawValue>, word: &str| {
-            let inner = raw.and_then(|raw| raw.get().strip_prefix('"')?.strip_suffix('"'));
+        let is = |raw: Option<&str>, word: &str| {
+            let inner = raw.and_then(|raw| raw.strip_prefix('"')?.strip_suffix('"'));
             inner == Some(word)
         };
         is(self.kind, kind.name()) && is(self.api_version, kind.api_version())
@@ -81,13 +80,13 @@ impl<'a> Parts<'a> {
     /// Whether one of our annotations may stand in it.
     fn may_ask(&self) -> bool {
         let annotations = self.metadata.as_ref().and_then(|metadata| metadata.annotations);
-        [annotations, self.spec].into_iter().flatten().any(|raw| may_name_ours(raw.get()))
+        [annotations, self.spec].into_iter().flatten().any(may_name_ours)
     }
 
     fn is_made_by_another(&self, kind: Kind) -> bool {
         let owners = self.metadata.as_ref().and_then(|metadata| metadata.owner_references);
         let owners = owners.filter(|_| kind.is_made_once());
-        let owners = owners.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
+        let owners = owners.and_then(|raw| serde_json::from_str::<Value>(raw).ok());
         owners.is_some_and(|owners| has_controller(&owners))
     }
 
@@ -95,28 +94,38 @@ impl<'a> Parts<'a> {
     /// the same in the same way.
     fn is_unchanged_since(&self, old: &Self, kind: Kind) -> bool {
         let annotations = |parts: &Self| parts.metadata.as_ref().and_then(|metadata| metadata.annotations);
-        if kind.is_made_once() || text(annotations(self)) != text(annotations(old)) {
+        if kind.is_made_once() || annotations(self) != annotations(old) {
             return false;
         }
-        if text(self.spec) == text(old.spec) {
+        if self.spec == old.spec {
             return true;
         }
         let (Some(new), Some(old)) = (self.spec(), old.spec()) else { return false };
-        let is_same = |of: fn(&Spec<'a>) -> Option<&'a RawValue>| text(of(&new)) == text(of(&old));
         let has_template = if kind == Kind::CronJob { new.job_template } else { new.template }.is_some();
-        has_template
-            && is_same(|spec| spec.template)
-            && is_same(|spec| spec.job_template)
-            && is_same(|spec| spec.volume_claim_templates)
+        has_template && new == old
     }
 
     fn spec(&self) -> Option<Spec<'a>> {
-        serde_json::from_str(self.spec?.get()).ok()
+        Spec::read(&mut Skim::new(self.spec?)).ok()
     }
 }
 
-fn text(raw: Option<&RawValue>) -> Option<&str> {
-    raw.map(RawValue::get)
+// === impl Spec ===
+
+impl<'a> Spec<'a> {
+    fn read(reader: &mut Skim<'a>) -> Result<Self, Malformed> {
+        let mut spec = Self::default();
+        reader.members(|key, value| {
+            match key {
+                "template" => spec.template = value.unless_null(Skim::raw)?,
+                "jobTemplate" => spec.job_template = value.unless_null(Skim::raw)?,
+                "volumeClaimTemplates" => spec.volume_claim_templates = value.unless_null(Skim::raw)?,
+                _ => value.pass()?,
+            }
+            Ok(())
+        })?;
+        Ok(spec)
+    }
 }
 
 /// Whether one of our keys may stand in a piece of JSON: plainly, or behind an escape that no API server writes in a key.
@@ -124,6 +133,7 @@ fn may_name_ours(json: &str) -> bool {
     // What Go's encoder escapes: `<`, `>`, `&`, line and paragraph separators, and what is no text at all.
     const HARMLESS: [&str; 6] = ["003c", "003e", "0026", "2028", "2029", "fffd"];
     let is_harmless = |after: &str| HARMLESS.iter().any(|code| after.starts_with(code));
-    let has_escape = || json.contains("\\u") && json.split("\\u").skip(1).any(|after| !is_harmless(after));
-    json.contains(keys::PREFIX) || has_escape()
+    let mut escapes = memmem::find_iter(json.as_bytes(), r"\u").filter_map(|at| json.get(at + 2..));
+    memmem::find(json.as_bytes(), keys::PREFIX.as_bytes()).is_some()
+        || escapes.any(|after| !is_harmless(after))
 }

@@ -2,6 +2,7 @@
 mod glance;
 mod read;
 mod response;
+mod skim;
 
 use self::read::Operation;
 pub use self::{read::Review, response::Response};

@@ -2,10 +2,13 @@
 //! API server sends is `managedFields`.
 use std::borrow::Cow;
 
-use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value, value::RawValue};
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use super::{API_VERSION, NotAReview};
+use super::{
+    API_VERSION, NotAReview,
+    skim::{Malformed, Skim},
+};
 use crate::workload::Kind;
 
 /// A review with a request that has a uid.
@@ -31,72 +34,52 @@ pub(super) enum Operation {
     Other,
 }
 
-/// An object of a review.
-#[derive(Debug)]
+/// An object of a review; of its parts, those that are there, as JSON as it stands there.
+#[derive(Debug, Default)]
 pub(super) enum Object<'a> {
+    #[default]
     Absent,
     /// The parts of it that are looked at.
     Parts(Box<Parts<'a>>),
     /// One of a shape that no API server sends.
-    Odd(&'a RawValue),
+    Odd(&'a str),
 }
 
 /// What is looked at of an object; whoever decides sees no more of it.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default)]
 pub(super) struct Parts<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub api_version: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub kind: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    pub api_version: Option<&'a str>,
+    pub kind: Option<&'a str>,
     pub metadata: Option<Metadata<'a>>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub spec: Option<&'a RawValue>,
+    pub spec: Option<&'a str>,
 }
 
 /// What is looked at of its metadata.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default)]
 pub(super) struct Metadata<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub name: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub labels: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub annotations: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub owner_references: Option<&'a RawValue>,
+    pub name: Option<&'a str>,
+    pub labels: Option<&'a str>,
+    pub annotations: Option<&'a str>,
+    pub owner_references: Option<&'a str>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
-struct Envelope<'a, O> {
-    #[serde(borrow, default)]
+#[derive(Default)]
+struct Envelope<'a> {
     api_version: Cow<'a, str>,
-    #[serde(borrow, default)]
     kind: Cow<'a, str>,
-    #[serde(borrow)]
-    request: Option<Request<'a, O>>,
+    request: Option<Request<'a>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
-struct Request<'a, O> {
-    #[serde(borrow, default)]
+#[derive(Default)]
+struct Request<'a> {
     uid: Cow<'a, str>,
-    #[serde(borrow, default)]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    kind: Option<&'a str>,
     sub_resource: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
     operation: Cow<'a, str>,
-    #[serde(borrow, default)]
     namespace: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
     name: Option<Cow<'a, str>>,
-    object: Option<O>,
-    old_object: Option<O>,
+    object: Object<'a>,
+    old_object: Object<'a>,
 }
 
 #[derive(Deserialize)]
@@ -109,11 +92,6 @@ struct GroupVersionKind<'a> {
     kind: Cow<'a, str>,
 }
 
-/// A field that is there, as it stands there: `null`, too.
-fn present<'de: 'a, 'a, D: Deserializer<'de>>(reader: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(reader).map(Some)
-}
-
 // === impl Review ===
 
 impl<'a> Review<'a> {
@@ -124,19 +102,8 @@ impl<'a> Review<'a> {
     pub fn read(body: &'a [u8]) -> Result<Self, NotAReview> {
         let body = std::str::from_utf8(body)
             .map_err(|error| NotAReview::new(format!("the body is not an AdmissionReview: {error}")))?;
-        match serde_json::from_str::<Envelope<'a, Parts<'a>>>(body) {
-            Ok(envelope) => Self::of(envelope, |parts| Object::Parts(Box::new(parts))),
-            // Where an object has another shape, the review can be answered all the same.
-            Err(_) => {
-                let envelope = serde_json::from_str::<Envelope<'a, &'a RawValue>>(body);
-                let envelope = envelope.map_err(|error| NotAReview::unreadable(&error))?;
-                Self::of(envelope, Object::Odd)
-            }
-        }
-    }
-
-    fn of<O>(envelope: Envelope<'a, O>, object: impl Fn(O) -> Object<'a>) -> Result<Self, NotAReview> {
-        let Envelope { api_version, kind, request } = envelope;
+        let Envelope { api_version, kind, request } = Envelope::read(body)
+            .map_err(|error| NotAReview::new(format!("the body is not an AdmissionReview: {error}")))?;
         if kind != "AdmissionReview" || api_version != API_VERSION {
             return Err(NotAReview::new(format!(
                 "expected an AdmissionReview of {API_VERSION}, got kind `{kind}` of `{api_version}`"
@@ -157,8 +124,8 @@ impl<'a> Review<'a> {
             },
             namespace: request.namespace,
             name: request.name,
-            object: request.object.map_or(Object::Absent, &object),
-            old: request.old_object.map_or(Object::Absent, &object),
+            object: request.object,
+            old: request.old_object,
         })
     }
 
@@ -168,10 +135,51 @@ impl<'a> Review<'a> {
     }
 }
 
-fn kind_of(raw: &RawValue) -> Option<Kind> {
-    let named: GroupVersionKind<'_> = serde_json::from_str(raw.get()).ok()?;
+fn kind_of(raw: &str) -> Option<Kind> {
+    let named: GroupVersionKind<'_> = serde_json::from_str(raw).ok()?;
     let is_this = |kind: &Kind| kind.group() == named.group && kind.name() == named.kind;
     Kind::ALL.into_iter().find(is_this).filter(|_| named.version == "v1")
+}
+
+// === impl Envelope ===
+
+impl<'a> Envelope<'a> {
+    fn read(body: &'a str) -> Result<Self, Malformed> {
+        let (mut envelope, mut reader) = (Self::default(), Skim::new(body));
+        reader.members(|key, value| {
+            match key {
+                "apiVersion" => envelope.api_version = value.string()?,
+                "kind" => envelope.kind = value.string()?,
+                "request" => envelope.request = value.unless_null(Request::read)?,
+                _ => value.pass()?,
+            }
+            Ok(())
+        })?;
+        reader.end().map(|()| envelope)
+    }
+}
+
+// === impl Request ===
+
+impl<'a> Request<'a> {
+    fn read(reader: &mut Skim<'a>) -> Result<Self, Malformed> {
+        let mut request = Self::default();
+        reader.members(|key, value| {
+            match key {
+                "uid" => request.uid = value.string()?,
+                "kind" => request.kind = Some(value.raw()?),
+                "subResource" => request.sub_resource = value.unless_null(Skim::string)?,
+                "operation" => request.operation = value.string()?,
+                "namespace" => request.namespace = value.unless_null(Skim::string)?,
+                "name" => request.name = value.unless_null(Skim::string)?,
+                "object" => request.object = value.unless_null(Object::read)?.unwrap_or_default(),
+                "oldObject" => request.old_object = value.unless_null(Object::read)?.unwrap_or_default(),
+                _ => value.pass()?,
+            }
+            Ok(())
+        })?;
+        Ok(request)
+    }
 }
 
 // === impl Operation ===
@@ -190,6 +198,28 @@ impl Operation {
 // === impl Object ===
 
 impl<'a> Object<'a> {
+    fn read(reader: &mut Skim<'a>) -> Result<Self, Malformed> {
+        if !reader.is_at_object() {
+            return reader.raw().map(Self::Odd);
+        }
+        let (begin, mut parts, mut is_odd) = (reader.position(), Parts::default(), false);
+        reader.members(|key, value| {
+            match key {
+                "apiVersion" => parts.api_version = Some(value.raw()?),
+                "kind" => parts.kind = Some(value.raw()?),
+                "metadata" if value.is_at_object() => parts.metadata = Some(Metadata::read(value)?),
+                "metadata" => is_odd |= value.raw()? != "null",
+                "spec" => parts.spec = Some(value.raw()?),
+                _ => value.pass()?,
+            }
+            Ok(())
+        })?;
+        Ok(match is_odd {
+            true => Self::Odd(reader.since(begin)),
+            false => Self::Parts(Box::new(parts)),
+        })
+    }
+
     /// What is looked at of it; `null` where it is absent.
     pub(super) fn value(&self) -> Result<Value, NotAReview> {
         match self {
@@ -203,11 +233,11 @@ impl<'a> Object<'a> {
     pub(super) fn texts(&self) -> Vec<Option<&str>> {
         match self {
             Self::Absent => vec![None],
-            Self::Odd(raw) => vec![Some("odd"), Some(raw.get())],
+            Self::Odd(raw) => vec![Some("odd"), Some(raw)],
             Self::Parts(parts) => {
                 let has_metadata = parts.metadata.as_ref().map(|_| "metadata");
                 let fields = parts.metadata().into_iter().chain(parts.fields());
-                let fields = fields.map(|(_, raw)| raw.map(RawValue::get));
+                let fields = fields.map(|(_, raw)| raw);
                 [Some("parts"), has_metadata].into_iter().chain(fields).collect()
             }
         }
@@ -221,17 +251,36 @@ impl<'a> Object<'a> {
     }
 }
 
+// === impl Metadata ===
+
+impl<'a> Metadata<'a> {
+    fn read(reader: &mut Skim<'a>) -> Result<Self, Malformed> {
+        let mut metadata = Self::default();
+        reader.members(|key, value| {
+            match key {
+                "name" => metadata.name = Some(value.raw()?),
+                "labels" => metadata.labels = Some(value.raw()?),
+                "annotations" => metadata.annotations = Some(value.raw()?),
+                "ownerReferences" => metadata.owner_references = Some(value.raw()?),
+                _ => value.pass()?,
+            }
+            Ok(())
+        })?;
+        Ok(metadata)
+    }
+}
+
 // === impl Parts ===
 
 impl<'a> Parts<'a> {
     /// Its fields, in the order in which an API server writes them.
-    fn fields(&self) -> [(&'static str, Option<&'a RawValue>); 3] {
+    fn fields(&self) -> [(&'static str, Option<&'a str>); 3] {
         [("kind", self.kind), ("apiVersion", self.api_version), ("spec", self.spec)]
     }
 
     /// The fields of its metadata.
-    fn metadata(&self) -> [(&'static str, Option<&'a RawValue>); 4] {
-        let of = |field: fn(&Metadata<'a>) -> Option<&'a RawValue>| self.metadata.as_ref().and_then(field);
+    fn metadata(&self) -> [(&'static str, Option<&'a str>); 4] {
+        let of = |field: fn(&Metadata<'a>) -> Option<&'a str>| self.metadata.as_ref().and_then(field);
         [
             ("name", of(|metadata| metadata.name)),
             ("labels", of(|metadata| metadata.labels)),
@@ -252,7 +301,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn fill(map: &mut Map<String, Value>, fields: &[(&str, Option<&RawValue>)]) -> Result<(), NotAReview> {
+fn fill(map: &mut Map<String, Value>, fields: &[(&str, Option<&str>)]) -> Result<(), NotAReview> {
     for (name, raw) in fields {
         if let Some(raw) = raw {
             map.insert((*name).to_owned(), value(raw)?);
@@ -261,6 +310,6 @@ fn fill(map: &mut Map<String, Value>, fields: &[(&str, Option<&RawValue>)]) -> R
     Ok(())
 }
 
-fn value(raw: &RawValue) -> Result<Value, NotAReview> {
-    serde_json::from_str(raw.get()).map_err(|error| NotAReview::unreadable(&error))
+fn value(raw: &str) -> Result<Value, NotAReview> {
+    serde_json::from_str(raw).map_err(|error| NotAReview::unreadable(&error))
 }
