@@ -34,6 +34,14 @@ impl Caller {
     /// # Errors
     /// Nobody listens there, or the certificate is not trusted.
     pub async fn connect(address: SocketAddr, authority: &str) -> Result<Self> {
+        Self::connect_to(ServerName::IpAddress(address.ip().into()), address, authority).await
+    }
+
+    /// Connects to whom this is the address of, trusting this authority (PEM) only.
+    ///
+    /// # Errors
+    /// Nobody listens there, or the certificate is not trusted, or not of that name.
+    pub async fn connect_to(name: ServerName<'static>, address: SocketAddr, authority: &str) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(authority.as_bytes()) {
             roots.add(certificate?)?;
@@ -44,7 +52,6 @@ impl Caller {
             .with_no_client_auth();
         let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
-        let name = ServerName::IpAddress(address.ip().into());
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // Ends with the sender.

@@ -14,6 +14,9 @@ use tokio::{
 const WEIGHT: u64 = 8;
 /// So many in line for each place are many.
 const LONG: usize = 16;
+/// While many wait, those that came and were not seen yet are seen once in so many turns: it takes about a tenth of an answer's time
+/// to send one away, and many may have come.
+const TURNS_BETWEEN: usize = 8;
 
 /// The line in which requests wait for their turn.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(super) struct Turns {
     longest: Duration,
     /// Those that wait, and those whose turn it is.
     in_line: AtomicUsize,
+    /// Turns that were taken while many waited.
+    turns: AtomicUsize,
     /// How long it takes until the next one's turn, in nanoseconds: a moving average.
     usual: AtomicU64,
     /// When the last turn ended, in nanoseconds since `begun`.
@@ -57,6 +62,7 @@ impl Turns {
             at_once: u32::try_from(at_once).unwrap_or(u32::MAX),
             longest,
             in_line: AtomicUsize::new(0),
+            turns: AtomicUsize::new(0),
             usual: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             begun: Instant::now(),
@@ -78,10 +84,11 @@ impl Turns {
         Duration::from_nanos(self.usual.load(Ordering::Relaxed).saturating_mul(before))
     }
 
-    /// Whether many wait: then those who came and were not seen yet go first, so that they are counted, or sent away, before more
-    /// time is spent on an answer.
-    fn is_long(&self) -> bool {
-        self.in_line.load(Ordering::Relaxed) > LONG * self.at_once as usize
+    /// Whether those who came and were not seen yet go first, so that they are counted, or sent away, before more time is spent on
+    /// answers: now and then while many wait, as who is sent away may come again at once, and would leave no time for any answer.
+    fn lets_others_in(&self) -> bool {
+        let is_long = self.in_line.load(Ordering::Relaxed) > LONG * self.at_once as usize;
+        is_long && self.turns.fetch_add(1, Ordering::Relaxed).is_multiple_of(TURNS_BETWEEN)
     }
 
     /// Takes note of a turn that ended. While others waited, what counts is how long after the one before: it has in it
@@ -118,7 +125,7 @@ impl<'a> Waiting<'a> {
     /// Waits for the turn; `None` where it did not come in time.
     pub(super) async fn turn(self) -> Option<Turn<'a>> {
         let place = timeout_at(self.until(), self.line.places.acquire()).await.ok()?.ok()?;
-        if self.line.is_long() {
+        if self.line.lets_others_in() {
             yield_now().await;
         }
         Some(Turn { waiting: self, begun: Instant::now(), _place: place })

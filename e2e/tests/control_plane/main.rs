@@ -52,6 +52,7 @@ themes![
     notes,
     objects,
     others,
+    overload,
     personas,
     policies,
     policy_cases,

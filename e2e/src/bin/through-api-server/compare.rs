@@ -1,8 +1,8 @@
-//! The same variables by *parse*, by an in-tree policy and by Opportune, against nothing.
+//! The same variables by *parse*, without and with conditions, by an in-tree policy and by Opportune, against nothing.
 use super::{
     Extent,
     creates::{self, Kind, Times, added},
-    hook,
+    hook::{self, Hook},
 };
 use anyhow::{Context, Result, ensure};
 use kube::Client;
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 const ENV: &str = "/spec/template/spec/containers/0/env";
-const ARMS: [&str; 4] = ["none", "parse", "policy", "opportune"];
+/// Nothing; *parse*; *parse* with a condition that is always met, and with those of Opportune's webhooks; a policy; Opportune.
+const ARMS: [&str; 6] = ["none", "parse", "condition", "conditions", "policy", "opportune"];
 /// How long the API server may take to act by a configuration.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -27,9 +28,13 @@ pub async fn run(cluster: &ControlPlane, extent: Extent) -> Result<()> {
     eprintln!("{} variables: {}", names.len(), names.join(" "));
     let operations =
         variables.iter().map(|value| json!({"op": "add", "path": format!("{ENV}/-"), "value": value}));
-    hook::serve(cluster, &[("parse", Some(operations.collect()))]).await?;
+    let patch: Option<Value> = Some(operations.collect());
+    let met = json!([{"name": "met", "expression": "true"}]);
+    let hooks = [("parse", vec![json!([])]), ("condition", vec![met]), ("conditions", registered(cluster)?)];
+    let hooks = hooks.map(|(name, conditions)| Hook { name, patch: patch.clone(), conditions });
+    hook::serve(cluster, &hooks).await?;
     cluster.apply(&policy(&variables)?.to_string())?;
-    for arm in ["parse", "policy"] {
+    for arm in ["parse", "condition", "conditions", "policy"] {
         same(&client, arm, &variables).await?;
     }
     println!(
@@ -72,6 +77,18 @@ pub fn serve(cluster: &ControlPlane) -> Result<Program> {
     Program::against(cluster, &cluster.kubeconfig(), arguments)
         .arguments(["--listen", &listen.to_string(), "--admin", &admin.to_string()])
         .start_ready(admin, SOON)
+}
+
+/// The conditions of each webhook that Opportune registered.
+fn registered(cluster: &ControlPlane) -> Result<Vec<Value>> {
+    let configuration =
+        cluster.kubectl(&["get", "mutatingwebhookconfiguration", "opportune", "-o", "json"])?;
+    let configuration: Value = serde_json::from_str(&configuration)?;
+    let webhooks = configuration.get("webhooks").and_then(Value::as_array).context("no webhooks")?;
+    webhooks
+        .iter()
+        .map(|webhook| Ok(webhook.get("matchConditions").context("no conditions")?.clone()))
+        .collect()
 }
 
 fn env(object: &Value) -> Result<Vec<Value>> {

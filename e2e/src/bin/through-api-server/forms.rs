@@ -2,7 +2,7 @@
 use super::{
     Extent,
     creates::{self, Kind, added, deployment},
-    hook,
+    hook::{self, Hook},
 };
 use anyhow::{Context, Result, ensure};
 use opportune_e2e::ControlPlane;
@@ -20,7 +20,11 @@ pub async fn run(cluster: &ControlPlane, extent: Extent) -> Result<()> {
     for namespace in &namespaces {
         cluster.kubectl(&["create", "namespace", namespace])?;
     }
-    hook::serve(cluster, &forms).await?;
+    let hook = |&(name, ref patch): &(&'static str, Option<Value>)| {
+        let patch = patch.clone();
+        Hook { name, patch, conditions: vec![json!([])] }
+    };
+    hook::serve(cluster, &forms.iter().map(hook).collect::<Vec<_>>()).await?;
     wait_for(&client, &namespaces).await?;
     let alone = creates::measure(cluster, &client, &namespaces, Kind::DryRun, 1, extent).await?;
     let crowd = creates::measure(cluster, &client, &namespaces, Kind::DryRun, 8, extent).await?;

@@ -32,8 +32,17 @@ use tokio_rustls::{
 /// Patches by the name of the webhook that answers with them, base64; none: it is allowed as it came.
 type Patches = BTreeMap<String, Option<String>>;
 
-/// A webhook for each of `patches`, each for the namespace of its name.
-pub async fn serve(cluster: &ControlPlane, patches: &[(&str, Option<Value>)]) -> Result<()> {
+/// What answers for the namespace of its name.
+pub struct Hook {
+    pub name: &'static str,
+    /// None: it is allowed as it came.
+    pub patch: Option<Value>,
+    /// The `matchConditions` of each of its webhooks.
+    pub conditions: Vec<Value>,
+}
+
+/// Registers and serves them.
+pub async fn serve(cluster: &ControlPlane, hooks: &[Hook]) -> Result<()> {
     let certified = rcgen::generate_simple_self_signed([Ipv4Addr::LOCALHOST.to_string()])?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -45,21 +54,19 @@ pub async fn serve(cluster: &ControlPlane, patches: &[(&str, Option<Value>)]) ->
     let address = listener.local_addr()?;
     let encoded = |patch: &Value| STANDARD.encode(patch.to_string());
     let known: Patches =
-        patches.iter().map(|(name, patch)| ((*name).to_owned(), patch.as_ref().map(encoded))).collect();
+        hooks.iter().map(|hook| (hook.name.to_owned(), hook.patch.as_ref().map(encoded))).collect();
     tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), Arc::new(known)));
-    for (name, _) in patches {
-        register(cluster, name, address, &certified.cert.pem())?;
+    for hook in hooks {
+        register(cluster, hook, address, &certified.cert.pem())?;
     }
     Ok(())
 }
 
-fn register(cluster: &ControlPlane, name: &str, address: SocketAddr, authority: &str) -> Result<()> {
-    let configuration = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": name},
-        "webhooks": [{
-            "name": format!("{name}.example.org"),
+fn register(cluster: &ControlPlane, hook: &Hook, address: SocketAddr, authority: &str) -> Result<()> {
+    let name = hook.name;
+    let webhook = |(number, conditions): (usize, &Value)| {
+        json!({
+            "name": format!("{number}.{name}.example.org"),
             "clientConfig": {"url": format!("https://{address}/{name}"), "caBundle": STANDARD.encode(authority)},
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
             "rules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
@@ -69,7 +76,15 @@ fn register(cluster: &ControlPlane, name: &str, address: SocketAddr, authority: 
             "failurePolicy": "Fail",
             "timeoutSeconds": 5,
             "reinvocationPolicy": "IfNeeded",
-        }],
+            "matchConditions": conditions,
+        })
+    };
+    let webhooks: Vec<Value> = hook.conditions.iter().enumerate().map(webhook).collect();
+    let configuration = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": name},
+        "webhooks": webhooks,
     });
     cluster.apply(&configuration.to_string())?;
     Ok(())
