@@ -1,6 +1,10 @@
 //! Logs go to stderr, as text for people or as one JSON object a line for machines.
 use std::io::IsTerminal;
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    filter::{ParseError, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 /// The client of the API server logs each failed attempt, and the text of an answer that it can't read, be it a Secret; what
 /// matters of its errors, we log ourselves. Who names it in a filter hears it.
@@ -24,13 +28,13 @@ pub enum Format {
 pub struct BadFilter {
     filter: String,
     #[source]
-    source: tracing_subscriber::filter::ParseError,
+    source: ParseError,
 }
 
 /// Starts logging to stderr. A second call changes nothing.
 ///
 /// `filter` is a level, which is then ours alone (libraries stay at `warn`: at `debug` an HTTP or TLS library prints
-/// what it carries), or directives as in `RUST_LOG`.
+/// what it carries), or directives of a level for a target, as in `RUST_LOG`.
 ///
 /// # Errors
 /// [`BadFilter`] when `filter` is neither.
@@ -55,7 +59,7 @@ pub fn report_panics() {
     }));
 }
 
-fn parse(filter: &str) -> Result<EnvFilter, BadFilter> {
+fn parse(filter: &str) -> Result<Targets, BadFilter> {
     let directives = match filter.parse::<tracing::level_filters::LevelFilter>() {
         Ok(level) => {
             let others = level.min(tracing::level_filters::LevelFilter::WARN);
@@ -63,7 +67,7 @@ fn parse(filter: &str) -> Result<EnvFilter, BadFilter> {
         }
         Err(_) => format!("{CLIENT},{filter}"),
     };
-    EnvFilter::try_new(directives).map_err(|source| BadFilter { filter: filter.to_owned(), source })
+    directives.parse().map_err(|source| BadFilter { filter: filter.to_owned(), source })
 }
 
 fn is_colour_wanted() -> bool {
