@@ -37,6 +37,8 @@ pub struct Container<'a> {
     pub env: &'a [Value],
     /// Its mounts.
     pub mounts: &'a [Value],
+    /// The names of its variables, in their order: each of ours is looked for among them.
+    names: Vec<&'a str>,
 }
 
 /// A workload that can't be read.
@@ -220,7 +222,12 @@ impl<'a> Workload<'a> {
 impl<'a> Container<'a> {
     /// The variable of that name.
     pub fn variable(&self, name: &str) -> Option<&'a Value> {
-        self.env.iter().find(|entry| text(entry, "name") == name)
+        self.env.get(self.place_of(name)?)
+    }
+
+    /// The place of the variable of that name among all.
+    pub(crate) fn place_of(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|other| *other == name)
     }
 
     /// Whether it is one of the pod's regular containers.
@@ -252,13 +259,15 @@ fn read_containers<'a>(
             list_at(container, &format!("/{inner}"))
                 .map_err(|error| Malformed::new(field(&format!(".{}", error.field)), error.reason))?;
         }
+        let env = slice(container, "/env");
         containers.push(Container {
             list,
             index,
             name,
             image: text(container, "image"),
-            env: slice(container, "/env"),
+            env,
             mounts: slice(container, "/volumeMounts"),
+            names: env.iter().map(|variable| text(variable, "name")).collect(),
         });
     }
     Ok(())

@@ -68,11 +68,12 @@ pub(super) fn fit(
         let mut entries = Vec::new();
         for (name, source) in &sources {
             let value = source.variable(name, &secret);
-            let users = container.variable(name).filter(|users| **users != value);
-            if let (Some(policy), Some(users)) = (overwriting, users) {
+            let users = container.variable(name);
+            let other = users.filter(|users| **users != value);
+            if let (Some(policy), Some(users)) = (overwriting, other) {
                 fitted.overwrite(container, name, users, policy);
             } else if let Some(skipped) = set_by_user(container, name, aliases(name)) {
-                fitted.is_evaded |= container.variable(name).is_none_or(|users| *users != value);
+                fitted.is_evaded |= users.is_none() || other.is_some();
                 if !fitted.skipped.contains(&skipped) {
                     fitted.skipped.push(skipped);
                 }

@@ -253,14 +253,12 @@ impl<'a> Change<'a> {
 
     /// Whether a variable of ours stands before one that it names.
     fn has_misplaced(&self, container: &Container<'_>, wanted: &[Entry]) -> bool {
-        let at = |name: &str| container.env.iter().position(|entry| text(entry, "name") == name);
+        let at = |name: &str| container.place_of(name);
+        let is_known = |name: &str| at(name).is_some() || wanted.iter().any(|other| other.key == name);
         wanted.iter().any(|entry| {
-            let own = at(&entry.key);
+            let Some(own) = at(&entry.key) else { return false };
             let names = references(text(&entry.value, "value"));
-            let is_known = |name: &str| at(name).is_some() || wanted.iter().any(|other| other.key == name);
-            own.is_some_and(|own| {
-                names.iter().any(|name| is_known(name) && at(name).is_none_or(|other| other > own))
-            })
+            names.iter().any(|name| is_known(name) && at(name).is_none_or(|other| other > own))
         })
     }
 
