@@ -57,7 +57,10 @@ const MAX_CONTAINERS: usize = 500;
 pub const CONTAINERS: &str = "containers";
 /// The list of init containers.
 pub const INIT_CONTAINERS: &str = "initContainers";
-const CLAIM_TEMPLATES: &str = "/spec/volumeClaimTemplates";
+const CLAIM_TEMPLATES: &[&str] = &["spec", "volumeClaimTemplates"];
+const OWNERS: &[&str] = &["metadata", "ownerReferences"];
+const LABELS: &[&str] = &["metadata", "labels"];
+const ANNOTATIONS: &[&str] = &["metadata", "annotations"];
 
 // === impl Malformed ===
 
@@ -76,32 +79,30 @@ impl<'a> Workload<'a> {
     /// [`Malformed`] where a field that is read has the wrong shape.
     pub fn read(object: &'a Value) -> Result<Option<Self>, Malformed> {
         let Some(kind) = Kind::of(object) else { return Ok(None) };
-        let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let name = at(object, &["metadata", "name"]).and_then(Value::as_str).unwrap_or_default();
         if !name.is_empty() && !is_dns_subdomain(name) {
             return Err(Malformed::new("metadata.name", "not a name that Kubernetes allows"));
         }
         for field in ["metadata", "spec"] {
-            object_at(object, &format!("/{field}"))?;
+            object_at(object, &[field])?;
         }
-        let (template, pod_spec) = (kind.template_pointer(), kind.pod_spec_pointer());
-        if object_at(object, &pod_spec)?.is_none() {
-            return Err(Malformed::new(dotted(&pod_spec), "missing"));
+        let (template, pod_spec) = (kind.template(), kind.pod_spec());
+        if object_at(object, pod_spec)?.is_none() {
+            return Err(Malformed::new(dotted(pod_spec), "missing"));
         }
-        for field in [
-            "/metadata/annotations",
-            &format!("{template}/metadata"),
-            &format!("{template}/metadata/annotations"),
-        ] {
-            object_at(object, field)?;
-        }
-        list_at(object, &format!("{pod_spec}/volumes"))?;
+        object_at(object, ANNOTATIONS)?;
+        let inside = |place: &[&'static str], field| [place, &[field]].concat();
+        let metadata = inside(template, "metadata");
+        object_at(object, &metadata)?;
+        object_at(object, &inside(&metadata, "annotations"))?;
+        list_at(object, &inside(pod_spec, "volumes"))?;
         if kind == Kind::StatefulSet {
             list_at(object, CLAIM_TEMPLATES)?;
         }
-        object_at(object, &format!("{pod_spec}/securityContext"))?;
+        object_at(object, &inside(pod_spec, "securityContext"))?;
         let mut containers = Vec::new();
         for list in [CONTAINERS, INIT_CONTAINERS] {
-            read_containers(object, &pod_spec, list, &mut containers)?;
+            read_containers(object, pod_spec, list, &mut containers)?;
         }
         Ok(Some(Self { kind, name, containers, object }))
     }
@@ -113,17 +114,17 @@ impl<'a> Workload<'a> {
 
     /// `metadata.annotations` of the workload.
     pub fn own_annotations(&self) -> Option<&'a Map<String, Value>> {
-        self.object.pointer("/metadata/annotations")?.as_object()
+        at(self.object, ANNOTATIONS)?.as_object()
     }
 
     /// `metadata.annotations` of the pod template; a Pod's own.
     pub fn template_annotations(&self) -> Option<&'a Map<String, Value>> {
-        self.object.pointer(&self.kind.pod_annotations_pointer())?.as_object()
+        at(self.template()?, ANNOTATIONS)?.as_object()
     }
 
     /// The pod template; a Pod is its own.
     pub fn template(&self) -> Option<&'a Value> {
-        self.object.pointer(self.kind.template_pointer())
+        at(self.object, self.kind.template())
     }
 
     /// The spec of its pods.
@@ -138,12 +139,12 @@ impl<'a> Workload<'a> {
 
     /// Its own labels.
     pub fn labels(&self) -> Labels {
-        string_map(self.object.pointer("/metadata/labels"))
+        string_map(at(self.object, LABELS))
     }
 
     /// Whether another controller owns it, which would put back what is changed.
     pub fn is_controlled(&self) -> bool {
-        self.object.pointer("/metadata/ownerReferences").is_some_and(has_controller)
+        at(self.object, OWNERS).is_some_and(has_controller)
     }
 
     /// Whether it has an annotation of ours that users write.
@@ -154,18 +155,18 @@ impl<'a> Workload<'a> {
 
     /// The labels of its pods.
     pub fn pod_labels(&self) -> Labels {
-        string_map(self.template().and_then(|template| template.pointer("/metadata/labels")))
+        string_map(self.template().and_then(|template| at(template, LABELS)))
     }
 
     /// The pod's volumes.
     pub fn volumes(&self) -> &'a [Value] {
-        slice(self.pod_spec().unwrap_or(&Value::Null), "/volumes")
+        slice(self.pod_spec().and_then(|spec| spec.get("volumes")))
     }
 
     /// The volume claim templates of a StatefulSet.
     pub fn claim_templates(&self) -> &'a [Value] {
         match self.kind {
-            Kind::StatefulSet => slice(self.object, CLAIM_TEMPLATES),
+            Kind::StatefulSet => slice(at(self.object, CLAIM_TEMPLATES)),
             _ => &[],
         }
     }
@@ -179,21 +180,23 @@ impl<'a> Workload<'a> {
     pub fn replicas(&self) -> u64 {
         let count = match self.kind.job_spec(self.object) {
             Some(job) => job.get("parallelism"),
-            None => self.object.pointer("/spec/replicas"),
+            None => at(self.object, &["spec", "replicas"]),
         };
         count.and_then(Value::as_u64).unwrap_or(1)
     }
 
     /// Whether pods of two generations can run at once, other than those of a StatefulSet, which have a volume each.
     pub fn generations_overlap(&self) -> bool {
-        let text = |pointer: &str| self.object.pointer(pointer).and_then(Value::as_str);
+        let text = |place: &[&str]| at(self.object, place).and_then(Value::as_str);
         match self.kind {
-            Kind::Deployment => self.replicas() > 1 || text("/spec/strategy/type") != Some("Recreate"),
+            Kind::Deployment => {
+                self.replicas() > 1 || text(&["spec", "strategy", "type"]) != Some("Recreate")
+            }
             // One a node, and all at once.
             Kind::DaemonSet => true,
             Kind::Job => self.retries_overlap(),
             // `Replace` begins the next run while the pods of the last one still end.
-            Kind::CronJob => text("/spec/concurrencyPolicy") != Some("Forbid") || self.retries_overlap(),
+            Kind::CronJob => text(&["spec", "concurrencyPolicy"]) != Some("Forbid") || self.retries_overlap(),
             Kind::StatefulSet | Kind::Pod => false,
         }
     }
@@ -238,12 +241,11 @@ impl<'a> Container<'a> {
 
 fn read_containers<'a>(
     object: &'a Value,
-    pod_spec: &str,
+    pod_spec: &[&str],
     list: &'static str,
     containers: &mut Vec<Container<'a>>,
 ) -> Result<(), Malformed> {
-    let pointer = format!("{pod_spec}/{list}");
-    for (index, container) in list_at(object, &pointer)?.iter().enumerate() {
+    for (index, container) in list_at(object, &[pod_spec, &[list]].concat())?.iter().enumerate() {
         let field = |name: &str| format!("{}.{list}[{index}]{name}", dotted(pod_spec));
         if !container.is_object() {
             return Err(Malformed::new(field(""), "not an object"));
@@ -256,17 +258,17 @@ fn read_containers<'a>(
             return Err(Malformed::new(field(".name"), "two containers have this name"));
         }
         for inner in ["env", "volumeMounts"] {
-            list_at(container, &format!("/{inner}"))
+            list_at(container, &[inner])
                 .map_err(|error| Malformed::new(field(&format!(".{}", error.field)), error.reason))?;
         }
-        let env = slice(container, "/env");
+        let env = slice(container.get("env"));
         containers.push(Container {
             list,
             index,
             name,
             image: text(container, "image"),
             env,
-            mounts: slice(container, "/volumeMounts"),
+            mounts: slice(container.get("volumeMounts")),
             names: env.iter().map(|variable| text(variable, "name")).collect(),
         });
     }
@@ -276,7 +278,7 @@ fn read_containers<'a>(
 /// Whether another object makes such a workload, and will make the next one as this one is: what a Job of a CronJob or a Pod
 /// of anything is to have stands in the template of its maker.
 pub fn is_made_by_another(kind: Kind, object: &Value) -> bool {
-    kind.is_made_once() && object.pointer("/metadata/ownerReferences").is_some_and(has_controller)
+    kind.is_made_once() && at(object, OWNERS).is_some_and(has_controller)
 }
 
 /// Whether one of these owner references is a controller's.
@@ -290,27 +292,32 @@ pub(crate) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn slice<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
-    object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+/// What stands at a place of an object.
+pub(crate) fn at<'a>(object: &'a Value, place: &[&str]) -> Option<&'a Value> {
+    place.iter().try_fold(object, |value, field| value.get(field))
 }
 
-/// A JSON pointer as people write a field.
-pub(crate) fn dotted(pointer: &str) -> String {
-    pointer.trim_start_matches('/').replace('/', ".")
+fn slice(list: Option<&Value>) -> &[Value] {
+    list.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn list_at<'a>(object: &'a Value, pointer: &str) -> Result<&'a [Value], Malformed> {
-    match object.pointer(pointer) {
+/// A place as people write it.
+pub(crate) fn dotted(place: &[&str]) -> String {
+    place.join(".")
+}
+
+fn list_at<'a>(object: &'a Value, place: &[&str]) -> Result<&'a [Value], Malformed> {
+    match at(object, place) {
         None | Some(Value::Null) => Ok(&[]),
         Some(Value::Array(list)) => Ok(list),
-        Some(_) => Err(Malformed::new(dotted(pointer), "not a list")),
+        Some(_) => Err(Malformed::new(dotted(place), "not a list")),
     }
 }
 
-fn object_at<'a>(object: &'a Value, pointer: &str) -> Result<Option<&'a Map<String, Value>>, Malformed> {
-    match object.pointer(pointer) {
+fn object_at<'a>(object: &'a Value, place: &[&str]) -> Result<Option<&'a Map<String, Value>>, Malformed> {
+    match at(object, place) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(map)) => Ok(Some(map)),
-        Some(_) => Err(Malformed::new(dotted(pointer), "not an object")),
+        Some(_) => Err(Malformed::new(dotted(place), "not an object")),
     }
 }

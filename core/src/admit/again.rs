@@ -239,7 +239,7 @@ impl Again {
             return;
         };
         // A requirement that is no longer met is told, and nothing is changed: an update would be refused.
-        let pods = workload.kind.pod_spec_pointer();
+        let pods = format!("/{}", workload.kind.pod_spec().join("/"));
         let changes_pods =
             verdict.patch.iter().any(|operation| operation.path().to_string().starts_with(&pods));
         let mut after = object.clone();

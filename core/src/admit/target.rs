@@ -11,7 +11,7 @@ use crate::{
     inject::{Injection, Target, env::has_secret, profile::Profile},
     keys,
     settings::Fact,
-    workload::{Container, Kind, Workload},
+    workload::{Container, Kind, Workload, at},
 };
 
 /// Whether the profile and the containers that a workload names are there.
@@ -112,9 +112,12 @@ pub(super) fn delivery(target: &Target<'_>, injection: &Injection) -> Delivery {
         .values()
         .flatten()
         .filter(|entry| has_secret(&entry.value))
-        .filter_map(|entry| entry.value.pointer("/valueFrom/secretKeyRef/name")?.as_str())
+        .filter_map(|entry| at(&entry.value, &["valueFrom", "secretKeyRef", "name"])?.as_str())
         .chain(
-            additions.volumes.iter().filter_map(|entry| entry.value.pointer("/secret/secretName")?.as_str()),
+            additions
+                .volumes
+                .iter()
+                .filter_map(|entry| at(&entry.value, &["secret", "secretName"])?.as_str()),
         )
         .collect();
     for (intent, decision) in &injection.plan.decisions {
@@ -139,7 +142,7 @@ pub(super) fn delivery(target: &Target<'_>, injection: &Injection) -> Delivery {
         }
     }
     for volume in &additions.volumes {
-        let name = volume.value.pointer("/configMap/name").and_then(Value::as_str).unwrap_or_default();
+        let name = at(&volume.value, &["configMap", "name"]).and_then(Value::as_str).unwrap_or_default();
         if let Some((key, text)) = injection.config_maps.get(name) {
             let config_map = ConfigMapToMake { key: key.clone(), text: text.clone() };
             delivery.config_maps.insert(name.to_owned(), config_map);

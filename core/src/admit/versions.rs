@@ -274,7 +274,7 @@ impl<'a> Versions<'a> {
         let injected = record.is_needed(status.as_deref()).then(|| record.write());
         if injected.as_ref().is_some_and(|text| text.len() > MAX_BYTES) {
             let reason = "too much to inject: its record would not fit into an annotation".to_owned();
-            let field = format!("{}.containers", dotted(&self.new.kind.pod_spec_pointer()));
+            let field = format!("{}.containers", dotted(self.new.kind.pod_spec()));
             return Err(Failure { field, reason });
         }
         let patch = self.patch(&injection.additions, injected, status);

@@ -13,7 +13,7 @@ use crate::{
     discover::OfferId,
     intent::Intent,
     keys,
-    workload::{Workload, text},
+    workload::{Workload, at, text},
 };
 
 /// What one workload holds of ours.
@@ -129,7 +129,7 @@ fn standing(workload: &Workload<'_>, record: &Record, slot: &str, place: &Place)
         Place::Volume(name) => workload.volumes().iter().find(|volume| text(volume, "name") == name).cloned(),
         Place::Template(name) => template(workload, name).map(template_essence),
         Place::Class(name) => {
-            template(workload, name).and_then(|template| template.pointer("/spec/storageClassName")).cloned()
+            template(workload, name).and_then(|template| at(template, &["spec", "storageClassName"])).cloned()
         }
         Place::Security(field) => workload.security_context().and_then(|context| context.get(field)).cloned(),
         Place::Elsewhere(_) => None,
@@ -142,7 +142,7 @@ fn standing(workload: &Workload<'_>, record: &Record, slot: &str, place: &Place)
 }
 
 fn template<'a>(workload: &Workload<'a>, name: &str) -> Option<&'a Value> {
-    let is_named = |template: &&Value| template.pointer("/metadata/name").is_some_and(|named| named == name);
+    let is_named = |template: &&Value| at(template, &["metadata", "name"]).is_some_and(|named| named == name);
     workload.claim_templates().iter().find(is_named)
 }
 

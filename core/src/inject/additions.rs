@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::record::{ChosenVolume, Record, Slot};
 use crate::{
     intent::Intent,
-    workload::{Workload, text},
+    workload::{Workload, at, text},
 };
 
 /// What is put into one workload.
@@ -188,9 +188,9 @@ impl Additions {
         }
         found.volumes = finder.among(workload.volumes(), VOLUME, "name");
         for template in workload.claim_templates() {
-            let name = template.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            let name = at(template, &["metadata", "name"]).and_then(Value::as_str).unwrap_or_default();
             found.templates.extend(finder.one(TEMPLATE, name, &template_essence(template), template));
-            if let Some(class) = template.pointer("/spec/storageClassName") {
+            if let Some(class) = at(template, &["spec", "storageClassName"]) {
                 found.classes.extend(finder.one(CLASS, name, class, class));
             }
         }
@@ -250,11 +250,11 @@ fn add_all(entries: &mut Vec<Entry>, others: Vec<Entry>, lost: &mut Vec<(String,
 
 /// What of a claim template is ours to say: the server adds the rest.
 pub(super) fn template_essence(template: &Value) -> Value {
-    let at = |pointer: &str| template.pointer(pointer).cloned().unwrap_or_default();
+    let part = |place: &[&str]| at(template, place).cloned().unwrap_or_default();
     json!({
-        "name": at("/metadata/name"),
-        "class": at("/spec/storageClassName"),
-        "modes": at("/spec/accessModes"),
-        "size": at("/spec/resources/requests/storage"),
+        "name": part(&["metadata", "name"]),
+        "class": part(&["spec", "storageClassName"]),
+        "modes": part(&["spec", "accessModes"]),
+        "size": part(&["spec", "resources", "requests", "storage"]),
     })
 }

@@ -23,7 +23,7 @@ use crate::{
     name::hex,
     settings::Fact,
     template::{Part, Placeholder, Template, references},
-    workload::{Container, text},
+    workload::{Container, at, text},
 };
 
 /// Where a variable's value comes from.
@@ -337,7 +337,7 @@ impl Target<'_> {
 
 /// Whether an entry of a container's list takes its value from a Secret.
 pub(crate) fn has_secret(entry: &serde_json::Value) -> bool {
-    entry.pointer("/valueFrom/secretKeyRef").is_some_and(|secret| !text(secret, "name").is_empty())
+    at(entry, &["valueFrom", "secretKeyRef"]).is_some_and(|secret| !text(secret, "name").is_empty())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     keys,
     template::references,
-    workload::{Container, Kind, Workload, text},
+    workload::{Container, Kind, Workload, at, text},
 };
 
 const SECURITY_CONTEXT: &str = "securityContext";
@@ -164,13 +164,13 @@ pub(crate) fn empties(base: &Workload<'_>, additions: &Additions) -> BTreeMap<St
     }
     note(VOLUME.into(), pod("volumes"), !additions.volumes.is_empty());
     note(POD.into(), pod(SECURITY_CONTEXT), !additions.pod.is_empty());
-    let templates = object.pointer("/spec/volumeClaimTemplates").filter(|_| base.kind == Kind::StatefulSet);
+    let templates = at(object, &["spec", "volumeClaimTemplates"]).filter(|_| base.kind == Kind::StatefulSet);
     note(TEMPLATE.into(), templates, !additions.templates.is_empty());
-    note(ANNOTATIONS.into(), object.pointer("/metadata/annotations"), true);
+    note(ANNOTATIONS.into(), at(object, &["metadata", ANNOTATIONS]), true);
     for template in base.claim_templates() {
         let name = template_name(template);
         let has_class = additions.classes.iter().any(|entry| entry.key == name);
-        note(format!("{CLASS}/{name}"), template.pointer("/spec/storageClassName"), has_class);
+        note(format!("{CLASS}/{name}"), at(template, &["spec", "storageClassName"]), has_class);
     }
     empties
 }
@@ -402,7 +402,7 @@ impl<'a> Change<'a> {
             let name = template_name(template);
             let index = index.to_string();
             let tokens = path(&["spec", "volumeClaimTemplates", &index, "spec", "storageClassName"]);
-            let current = template.pointer("/spec/storageClassName");
+            let current = at(template, &["spec", "storageClassName"]);
             let is_ours = current.is_some_and(|class| self.owns(&format!("{CLASS}/{name}"), class));
             match wanted.iter().find(|entry| entry.key == name) {
                 Some(entry) if current != Some(&entry.value) => {
@@ -418,7 +418,7 @@ impl<'a> Change<'a> {
     }
 
     fn templates(&mut self, wanted: &[Entry]) {
-        let current = self.workload.object().pointer("/spec/volumeClaimTemplates");
+        let current = at(self.workload.object(), &["spec", "volumeClaimTemplates"]);
         let mut operations = std::mem::take(&mut self.operations);
         let wanted = wanted.iter().map(Wanted::from).collect();
         let list = List {
@@ -447,5 +447,5 @@ fn has_references(entry: &Value) -> bool {
 }
 
 fn template_name(template: &Value) -> &str {
-    template.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+    at(template, &["metadata", "name"]).and_then(Value::as_str).unwrap_or_default()
 }

@@ -14,7 +14,7 @@ use crate::{
     decide::{Absence, Choice, Decision, Outcome, Question, Skipped, choose},
     discover::{Catalog, Offer},
     intent::Intent,
-    workload::{Kind, Workload},
+    workload::{Kind, Workload, at},
 };
 
 /// What the storage intent comes to.
@@ -206,8 +206,8 @@ impl StorageQuestion<'_> {
         let Some(class) = offer.settings.literal("class") else { return };
         let is_block = offer.settings.literal("kind") == Some("block");
         for template in classless {
-            let name = template.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            let modes = template.pointer("/spec/accessModes").and_then(Value::as_array);
+            let name = at(template, &["metadata", "name"]).and_then(Value::as_str).unwrap_or_default();
+            let modes = at(template, &["spec", "accessModes"]).and_then(Value::as_array);
             let is_shared = modes.into_iter().flatten().any(|mode| mode == "ReadWriteMany");
             if is_shared && is_block {
                 fitted

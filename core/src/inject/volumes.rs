@@ -15,7 +15,7 @@ use crate::{
     intent::Intent,
     name::{bounded, hex, slug},
     size,
-    workload::{Container, Kind, Workload, text},
+    workload::{Container, Kind, Workload, at, text},
 };
 
 /// The size of a volume where neither the workload nor its profile says one.
@@ -122,11 +122,11 @@ impl Target<'_> {
         let is_set = self.workload.kind == Kind::StatefulSet;
         let made = bounded(&slug(path), &hex(&["volume", path], 6)).trim_start_matches('-').to_owned();
         let name = empty_dir.clone().unwrap_or(made);
-        let is_taken = |list: &[Value], pointer: &str| {
-            list.iter().any(|other| other.pointer(pointer).and_then(Value::as_str) == Some(&name))
+        let is_taken = |list: &[Value], place: &[&str]| {
+            list.iter().any(|other| at(other, place).and_then(Value::as_str) == Some(&name))
         };
-        let taken = (empty_dir.is_none() && is_taken(self.workload.volumes(), "/name"))
-            || is_taken(self.workload.claim_templates(), "/metadata/name");
+        let taken = (empty_dir.is_none() && is_taken(self.workload.volumes(), &["name"]))
+            || is_taken(self.workload.claim_templates(), &["metadata", "name"]);
         if taken {
             fitted.skipped.push(Skipped::new(path, format!("a volume named {name} exists")));
             return;

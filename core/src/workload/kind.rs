@@ -3,6 +3,8 @@ use std::{collections::BTreeSet, str::FromStr};
 
 use serde_json::Value;
 
+use super::at;
+
 /// The kinds that can be injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -113,16 +115,22 @@ impl Kind {
         format!("{}/metadata/annotations", self.template_pointer())
     }
 
-    /// Where the spec of its pods stands, as a JSON pointer.
-    pub fn pod_spec_pointer(self) -> String {
-        format!("{}/spec", self.template_pointer())
+    /// Where the spec of its pods stands.
+    pub fn pod_spec(self) -> &'static [&'static str] {
+        match self {
+            Self::Deployment | Self::StatefulSet | Self::DaemonSet | Self::Job => {
+                &["spec", "template", "spec"]
+            }
+            Self::CronJob => &["spec", "jobTemplate", "spec", "template", "spec"],
+            Self::Pod => &["spec"],
+        }
     }
 
     /// The spec of a Job, in a Job or CronJob.
     pub(super) fn job_spec(self, object: &Value) -> Option<&Value> {
         match self {
-            Self::Job => object.pointer("/spec"),
-            Self::CronJob => object.pointer("/spec/jobTemplate/spec"),
+            Self::Job => object.get("spec"),
+            Self::CronJob => at(object, &["spec", "jobTemplate", "spec"]),
             _ => None,
         }
     }
@@ -180,6 +188,7 @@ mod tests {
         for kind in Kind::ALL {
             let tokens: String = kind.template().iter().map(|token| format!("/{token}")).collect();
             assert_eq!(tokens, kind.template_pointer());
+            assert_eq!(kind.pod_spec(), [kind.template(), &["spec"]].concat());
             assert_eq!(kind.plural().parse(), Ok(kind));
             let group = kind.api_version().split_once('/').map_or("", |(group, _)| group);
             assert_eq!(group, kind.group());
