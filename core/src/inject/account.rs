@@ -171,7 +171,7 @@ impl Place {
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{super::record::hash, *};
 
     fn workload(record: &str) -> Value {
         json!({
@@ -193,10 +193,10 @@ mod tests {
     fn what_stands_what_is_the_users_and_what_is_gone_are_told_apart() {
         let ldap = Intent::parse("ldap").unwrap();
         let mut record = Record::new(String::new());
-        record.add(&ldap, "env/app/A".into(), &json!({"name": "A", "value": "1"}));
-        record.add(&ldap, "env/app/B".into(), &json!({"name": "B", "value": "ours"}));
-        record.add(&ldap, "env/gone/C".into(), &json!(1));
-        record.add(&ldap, "mount/app//data".into(), &json!({"mountPath": "/data/", "name": "v"}));
+        record.note(&ldap, "env/app/A".into(), hash(&json!({"name": "A", "value": "1"})));
+        record.note(&ldap, "env/app/B".into(), hash(&json!({"name": "B", "value": "ours"})));
+        record.note(&ldap, "env/gone/C".into(), hash(&json!(1)));
+        record.note(&ldap, "mount/app//data".into(), hash(&json!({"mountPath": "/data/", "name": "v"})));
         record.offers.insert(ldap.clone(), "Service/directory/openldap".into());
         let account = account(&record.write()).unwrap().unwrap();
         let part = &account.parts[&ldap];

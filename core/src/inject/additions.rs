@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::record::{ChosenVolume, Record, Slot};
+use super::record::{ChosenVolume, Hashes, Record, Slot, hash};
 use crate::{
     intent::Intent,
     workload::{Workload, at, text},
@@ -155,11 +155,14 @@ impl Additions {
 
     /// Writes down what stands where.
     pub(crate) fn note_in(&self, record: &mut Record) {
+        let mut hashes = Hashes::default();
         for (slot, entry) in self.slots() {
-            let is_template = slot.starts_with(TEMPLATE);
-            let essence = if is_template { template_essence(&entry.value) } else { entry.value.clone() };
+            let hash = match slot.starts_with(TEMPLATE) {
+                true => hash(&template_essence(&entry.value)),
+                false => hashes.of(&entry.value),
+            };
             for intent in &entry.intents {
-                record.add(intent, slot.clone(), &essence);
+                record.note(intent, slot.clone(), hash.clone());
             }
         }
         record.claims.clone_from(&self.claims);

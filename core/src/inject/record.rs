@@ -28,7 +28,11 @@ pub(super) const ANNOTATIONS: &str = "annotations";
 /// `class/<template>` or `pod/<field>`.
 pub(crate) type Slot = String;
 /// Eight hexadecimal digits of what stands there.
-type Hash = String;
+pub(super) type Hash = String;
+
+/// The hashes of many values, of which some are the same: two containers of one image get the same variables.
+#[derive(Default)]
+pub(super) struct Hashes(BTreeMap<Vec<u8>, Hash>);
 
 /// What was added to one workload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -248,9 +252,12 @@ impl Record {
         Some(InUse { offer, are_wishes_same: self.wishes == wishes })
     }
 
-    /// Notes that `value` stands at `slot` for `intent`.
-    pub(crate) fn add(&mut self, intent: &Intent, slot: Slot, value: &Value) {
-        self.added.entry(intent.clone()).or_default().insert(slot, hash(value));
+    /// Notes that what has this hash stands at `slot` for `intent`.
+    pub(super) fn note(&mut self, intent: &Intent, slot: Slot, hash: Hash) {
+        match self.added.get_mut(intent) {
+            Some(slots) => slots.insert(slot, hash),
+            None => self.added.entry(intent.clone()).or_default().insert(slot, hash),
+        };
     }
 
     /// Remembers what earlier records say, so that an undone rollout is recognised. `before` are those records, the
@@ -298,14 +305,32 @@ fn is_variable(slot: &str, value: &Value) -> bool {
     name.is_some_and(|name| slot.starts_with(ENV) && slot.rsplit('/').next() == Some(name))
 }
 
-/// Eight hexadecimal digits of a value, whatever the order of its keys.
-pub(crate) fn hash(value: &Value) -> Hash {
-    let mut text = Vec::with_capacity(256);
-    canonical(value, &mut text);
-    name::hex(&[text.as_slice()], 8)
+// === impl Hashes ===
+
+impl Hashes {
+    /// The hash of one of them.
+    pub(super) fn of(&mut self, value: &Value) -> Hash {
+        self.0.entry(canonical(value)).or_insert_with_key(|text| hash_of(text)).clone()
+    }
 }
 
-fn canonical(value: &Value, out: &mut Vec<u8>) {
+/// Eight hexadecimal digits of a value, whatever the order of its keys.
+pub(crate) fn hash(value: &Value) -> Hash {
+    hash_of(&canonical(value))
+}
+
+fn hash_of(text: &[u8]) -> Hash {
+    name::hex(&[text], 8)
+}
+
+/// The text of a value, whatever the order of its keys.
+fn canonical(value: &Value) -> Vec<u8> {
+    let mut text = Vec::with_capacity(256);
+    write_canonical(value, &mut text);
+    text
+}
+
+fn write_canonical(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Object(map) => {
             let mut sorted: Vec<(&String, &Value)> = map.iter().collect();
@@ -314,7 +339,7 @@ fn canonical(value: &Value, out: &mut Vec<u8>) {
             for (key, value) in sorted {
                 write(key, out);
                 out.push(b':');
-                canonical(value, out);
+                write_canonical(value, out);
                 out.push(b',');
             }
             out.push(b'}');
@@ -322,7 +347,7 @@ fn canonical(value: &Value, out: &mut Vec<u8>) {
         Value::Array(list) => {
             out.push(b'[');
             for value in list {
-                canonical(value, out);
+                write_canonical(value, out);
                 out.push(b',');
             }
             out.push(b']');
@@ -344,7 +369,7 @@ mod tests {
 
     fn with(value: &str) -> Record {
         let mut record = Record::new(String::new());
-        record.add(&Intent::parse("ldap").unwrap(), "env/app/A".into(), &json!(value));
+        record.note(&Intent::parse("ldap").unwrap(), "env/app/A".into(), hash(&json!(value)));
         record
     }
 
