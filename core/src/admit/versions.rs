@@ -42,7 +42,7 @@ pub(super) fn taken_out<'a>(
     stored: Option<(&'a Workload<'a>, &'a Record)>,
     has_templates: bool,
 ) -> Vec<PatchOperation> {
-    let mut patch = inject::operations(workload, record, stored, &Additions::default(), has_templates);
+    let mut patch = inject::operations(workload, record, stored, Additions::default(), has_templates);
     patch.extend(inject::annotate(workload, record, None, None));
     patch
 }
@@ -137,7 +137,7 @@ impl<'a> Versions<'a> {
             additions.merge(Additions::standing_in(old, record, &Intent::is_storage));
         }
         let additions = additions.without_users(&self.new, self.own.as_ref());
-        patch.extend(inject::operations(&self.new, self.own.as_ref(), self.before(), &additions, false));
+        patch.extend(inject::operations(&self.new, self.own.as_ref(), self.before(), additions, false));
         // Without its record, the next update would find nothing of ours in it.
         patch.extend(self.annotated_as(&|key| {
             self.new.own_annotation(key).or_else(|| self.old.as_ref()?.own_annotation(key))
@@ -277,8 +277,8 @@ impl<'a> Versions<'a> {
             let field = format!("{}.containers", dotted(self.new.kind.pod_spec()));
             return Err(Failure { field, reason });
         }
-        let patch = self.patch(&injection.additions, injected, status);
         let delivery = target::delivery(&targets.asked, &injection);
+        let patch = self.patch(injection.additions, injected, status);
         warnings.truncate(8);
         Ok(Verdict { delivery, plan: Some(injection.plan), unread: failure, ..Verdict::of(patch, warnings) })
     }
@@ -325,7 +325,7 @@ impl<'a> Versions<'a> {
 
     fn patch(
         &self,
-        additions: &Additions,
+        additions: Additions,
         injected: Option<String>,
         status: Option<String>,
     ) -> Vec<PatchOperation> {
@@ -420,7 +420,7 @@ impl<'a> Versions<'a> {
         let status = request.old.and_then(|old| Workload::read(old).ok().flatten());
         let status = status.and_then(|old| old.own_annotation(keys::STATUS).map(str::to_owned));
         let injected = record.is_needed(status.as_deref()).then(|| record.write());
-        Some(self.patch(&injection.additions, injected, status))
+        Some(self.patch(injection.additions, injected, status))
     }
 
     /// What to do where nothing can be decided on a workload that the server holds no record of: it stays as it came, and a record

@@ -9,7 +9,7 @@ use super::{
         Additions, CLASS, ENV, Entry, MOUNT, POD, TEMPLATE, VOLUME, template_essence, variable_slot,
     },
     patch::{List, Operations, Owner, Wanted, path},
-    record::{ANNOTATIONS, Record},
+    record::{ANNOTATIONS, Record, Slot},
 };
 use crate::{
     keys,
@@ -36,23 +36,23 @@ pub(crate) fn operations<'a>(
     workload: &'a Workload<'a>,
     record: Option<&'a Record>,
     stored: Option<(&'a Workload<'a>, &'a Record)>,
-    additions: &Additions,
+    mut additions: Additions,
     has_templates: bool,
 ) -> Vec<PatchOperation> {
     if record.is_none() && additions.is_empty() {
         return Vec::new();
     }
     let mut change = Change { workload, record, stored, operations: Operations::default() };
-    change.volumes(additions);
+    change.volumes(additions.volumes, &additions.replaced);
     for container in &workload.containers {
-        let none = Vec::new();
-        change.env(container, additions);
-        change.mounts(container, additions.mounts.get(container.name).unwrap_or(&none));
+        let env = additions.env.remove(container.name).unwrap_or_default();
+        change.env(container, env, &additions.overwritten);
+        change.mounts(container, additions.mounts.remove(container.name).unwrap_or_default());
     }
-    change.security_context(&additions.pod);
+    change.security_context(additions.pod);
     if has_templates && workload.kind == Kind::StatefulSet {
         change.classes(&additions.classes);
-        change.templates(&additions.templates);
+        change.templates(additions.templates);
     }
     change.operations.into_inner()
 }
@@ -234,16 +234,16 @@ impl<'a> Change<'a> {
         Some(json!({"name": name, "emptyDir": original}))
     }
 
-    fn env(&mut self, container: &Container<'_>, additions: &Additions) {
-        let wanted = additions.env.get(container.name).map_or(&[][..], Vec::as_slice);
+    fn env(&mut self, container: &Container<'_>, wanted: Vec<Entry>, overwritten: &BTreeMap<Slot, Value>) {
         let tokens = self.container_path(container, "env");
-        let moving = self.has_misplaced(container, wanted);
-        let wanted = wanted.iter().map(|entry| {
-            let takes_place = additions.overwritten.contains_key(&variable_slot(container.name, &entry.key));
+        let moving = self.has_misplaced(container, &wanted);
+        let takes_place = |name: &str| overwritten.contains_key(&variable_slot(container.name, name));
+        let wanted = wanted.into_iter().map(|entry| {
+            let takes_place = !overwritten.is_empty() && takes_place(&entry.key);
             // Under another key it is not found where it stands, and is appended.
             let is_moved = moving && has_references(&entry.value) && !takes_place;
-            let key = if is_moved { String::new() } else { entry.key.clone() };
-            Wanted { key, value: entry.value.clone(), takes_place }
+            let key = if is_moved { String::new() } else { entry.key };
+            Wanted { key, value: entry.value, takes_place }
         });
         let wanted = wanted.collect();
         let current = self.raw(container, "env");
@@ -262,11 +262,11 @@ impl<'a> Change<'a> {
         })
     }
 
-    fn mounts(&mut self, container: &Container<'_>, wanted: &[Entry]) {
+    fn mounts(&mut self, container: &Container<'_>, wanted: Vec<Entry>) {
         let tokens = self.container_path(container, "volumeMounts");
         let current = self.raw(container, "volumeMounts");
         let place = format!("{MOUNT}/{}", container.name);
-        let wanted = wanted.iter().map(Wanted::from).collect();
+        let wanted = wanted.into_iter().map(Wanted::from).collect();
         let stored = self.stored.and_then(|(stored, _)| stored.container(container.name).map(|c| c.mounts));
         let owner = |change: &Self, slot: &str, mount: &Value| {
             change.owner_of_mount(slot, mount, stored.unwrap_or(&[]))
@@ -274,11 +274,10 @@ impl<'a> Change<'a> {
         self.reconcile(&place, tokens, current, "mountPath", wanted, &owner);
     }
 
-    fn volumes(&mut self, additions: &Additions) {
-        let wanted = additions.volumes.iter().map(|entry| Wanted {
-            takes_place: additions.replaced.contains_key(&entry.key),
-            ..Wanted::from(entry)
-        });
+    fn volumes(&mut self, wanted: Vec<Entry>, replaced: &BTreeMap<String, Value>) {
+        let wanted = wanted
+            .into_iter()
+            .map(|entry| Wanted { takes_place: replaced.contains_key(&entry.key), ..Wanted::from(entry) });
         let wanted = wanted.collect();
         let current = self.workload.pod_spec().and_then(|spec| spec.get("volumes"));
         let tokens = self.pod_path(&["volumes"]);
@@ -365,13 +364,13 @@ impl<'a> Change<'a> {
         }
     }
 
-    fn security_context(&mut self, wanted: &[Entry]) {
+    fn security_context(&mut self, wanted: Vec<Entry>) {
         let tokens = self.pod_path(&[SECURITY_CONTEXT]);
         let current = self.workload.security_context();
         let at = |field: &str| [tokens.as_slice(), &[field.to_owned()]].concat();
         let Some(current) = current else {
             if !wanted.is_empty() {
-                let map = wanted.iter().map(|entry| (entry.key.clone(), entry.value.clone()));
+                let map = wanted.into_iter().map(|entry| (entry.key, entry.value));
                 self.operations.add(&tokens, Value::Object(map.collect()));
             }
             return;
@@ -392,8 +391,8 @@ impl<'a> Change<'a> {
         for field in ours.iter().filter(|field| wanted.iter().all(|entry| entry.key != **field)) {
             self.operations.remove(&at(field));
         }
-        for entry in wanted.iter().filter(|entry| current.get(&entry.key) != Some(&entry.value)) {
-            self.operations.add(&at(&entry.key), entry.value.clone());
+        for entry in wanted.into_iter().filter(|entry| current.get(&entry.key) != Some(&entry.value)) {
+            self.operations.add(&at(&entry.key), entry.value);
         }
     }
 
@@ -417,10 +416,10 @@ impl<'a> Change<'a> {
         }
     }
 
-    fn templates(&mut self, wanted: &[Entry]) {
+    fn templates(&mut self, wanted: Vec<Entry>) {
         let current = at(self.workload.object(), &["spec", "volumeClaimTemplates"]);
         let mut operations = std::mem::take(&mut self.operations);
-        let wanted = wanted.iter().map(Wanted::from).collect();
+        let wanted = wanted.into_iter().map(Wanted::from).collect();
         let list = List {
             path: path(&["spec", "volumeClaimTemplates"]),
             current,
@@ -436,9 +435,9 @@ impl<'a> Change<'a> {
     }
 }
 
-impl From<&Entry> for Wanted {
-    fn from(entry: &Entry) -> Self {
-        Self { key: entry.key.clone(), value: entry.value.clone(), takes_place: false }
+impl From<Entry> for Wanted {
+    fn from(entry: Entry) -> Self {
+        Self { key: entry.key, value: entry.value, takes_place: false }
     }
 }
 
