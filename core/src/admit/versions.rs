@@ -1,9 +1,6 @@
 //! One workload as it is asked for and as the server holds it, with their records: what an update may change and what stays.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -160,16 +157,28 @@ impl<'a> Versions<'a> {
         }
     }
 
-    /// The object as the user wrote it.
-    fn base(&self) -> Result<Cow<'a, Value>, Failure> {
+    /// The object as the user wrote it, where something of ours is in the new one.
+    fn base(&self) -> Result<Option<Value>, Failure> {
         let patch = taken_out(&self.new, self.own.as_ref(), self.before(), self.old.is_none());
         if patch.is_empty() {
-            return Ok(Cow::Borrowed(self.new.object()));
+            return Ok(None);
         }
         let mut base = self.new.object().clone();
         json_patch::patch(&mut base, &patch)
             .map_err(|error| Failure { field: "object".into(), reason: error.to_string() })?;
-        Ok(Cow::Owned(base))
+        Ok(Some(base))
+    }
+
+    /// The workload that [`Self::base`] is; where nothing of ours is in the new one, that was read already.
+    fn read_base<'b>(&self, base: Option<&'b Value>) -> Result<Workload<'b>, Failure>
+    where
+        'a: 'b,
+    {
+        let unread = || Failure { field: "object".into(), reason: "not a workload".into() };
+        match base {
+            None => Ok(self.new.clone()),
+            Some(base) => Workload::read(base)?.ok_or_else(unread),
+        }
     }
 
     /// What holds for the workload as the user wrote it, and why its own annotations count for nothing, where they don't.
@@ -204,7 +213,7 @@ impl<'a> Versions<'a> {
     /// The digest of the terms that hold now.
     pub(super) fn digest(&self, namespace: &str, catalog: &Catalog, options: &Options) -> Option<String> {
         let base = self.base().ok()?;
-        let base = Workload::read(&base).ok()??;
+        let base = self.read_base(base.as_ref()).ok()?;
         let (terms, failure) = Self::terms(&base, namespace, catalog, options);
         failure.is_none().then(|| terms.digest())
     }
@@ -216,8 +225,7 @@ impl<'a> Versions<'a> {
         options: &Options,
     ) -> Result<Verdict, Failure> {
         let base = self.base()?;
-        let unread = || Failure { field: "object".into(), reason: "not a workload".into() };
-        let base = Workload::read(&base)?.ok_or_else(unread)?;
+        let base = self.read_base(base.as_ref())?;
         let (mut terms, mut failure) = Self::terms(&base, request.namespace, catalog, options);
         if failure.is_none() {
             failure = target::check(catalog, &base, &terms.wishes).err();
@@ -236,7 +244,9 @@ impl<'a> Versions<'a> {
                 return Ok(self.left_alone());
             }
         }
+        let digest = terms.digest();
         let targets = Targets {
+            digest: &digest,
             asked: target::asked(catalog, request.namespace, &base, &terms),
             enforced: terms
                 .has_enforced()
@@ -269,7 +279,7 @@ impl<'a> Versions<'a> {
             let result = AdmissionResult::Denied(format!("opportune: {}", refusals.join("; ")));
             return Ok(Verdict { result, plan: Some(injection.plan), ..Verdict::default() });
         }
-        let record = self.sealed(&base, &terms.digest(), &injection);
+        let record = self.sealed(&base, &digest, &injection);
         let status = Some(injection.plan.status()).filter(|status| !status.is_empty());
         let injected = record.is_needed(status.as_deref()).then(|| record.write());
         if injected.as_ref().is_some_and(|text| text.len() > MAX_BYTES) {
@@ -407,7 +417,7 @@ impl<'a> Versions<'a> {
     pub(super) fn as_before(&self, request: &Request<'_>) -> Option<Vec<PatchOperation>> {
         let stored = self.stored.as_ref()?;
         let base = self.base().ok()?;
-        let base = Workload::read(&base).ok()??;
+        let base = self.read_base(base.as_ref()).ok()?;
         let additions = self.standing(&base, &|_| true);
         let mut plan = Plan::default();
         for (intent, offer) in &stored.offers {

@@ -54,6 +54,8 @@ pub(crate) struct Target<'a> {
 /// How a workload takes what it asks for, and how it takes what is enforced: there its annotations can add, and not take
 /// away.
 pub(crate) struct Targets<'a> {
+    /// The digest of the terms of both.
+    pub digest: &'a str,
     pub asked: Target<'a>,
     /// Where anything is enforced.
     pub enforced: Option<Target<'a>>,
@@ -88,7 +90,7 @@ pub(crate) struct Injection {
 pub(crate) fn plan(catalog: &Catalog, targets: &Targets<'_>, before: &Before<'_>) -> Injection {
     let mut injection = Injection::default();
     let terms = targets.asked.terms;
-    let facts = Facts { labels: targets.asked.workload.pod_labels(), digest: terms.digest() };
+    let facts = Facts { labels: targets.asked.workload.pod_labels(), digest: targets.digest };
     injection.plan.describe(&targets.asked);
     for intent in before.untouched {
         injection.additions.merge((before.standing)(intent));
@@ -120,16 +122,16 @@ pub(crate) fn plan(catalog: &Catalog, targets: &Targets<'_>, before: &Before<'_>
 }
 
 /// What all wishes of a workload are decided by.
-struct Facts {
+struct Facts<'a> {
     /// The labels of its pods.
     labels: Labels,
     /// The digest of its terms.
-    digest: String,
+    digest: &'a str,
 }
 
 // === impl Facts ===
 
-impl Facts {
+impl Facts<'_> {
     /// One wish, with all that is known of it; `term` is `None` where nothing is wished and something can't be taken back.
     fn answer(
         &self,
@@ -142,11 +144,11 @@ impl Facts {
         // A record alone proves nothing: what it calls ours must stand there.
         let in_use = before
             .records()
-            .find_map(|record| record.in_use(intent, &self.digest))
+            .find_map(|record| record.in_use(intent, self.digest))
             .filter(|_| !(before.standing)(intent).is_empty());
         let is_enforced = term.is_some_and(Term::is_enforced);
         // What is enforced is never left out because it could not be delivered: a tenant could see to that.
-        let withdrawn = before.withdrawn(intent, &self.digest).filter(|_| !is_enforced);
+        let withdrawn = before.withdrawn(intent, self.digest).filter(|_| !is_enforced);
         let preferred = target.terms.preferences(intent);
         let is_unasked = term.is_some_and(|term| matches!(term.asker, Asker::Policy(_)));
         let question = Question {
