@@ -1,11 +1,12 @@
 //! What is answered, but for the uid: the same question of another caller has the same response.
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Serialize, Serializer, ser::SerializeMap};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{API_VERSION, Answer, Facts, read::Review};
 use crate::{
     admit::{AdmissionResult, Verdict},
+    inject::PatchOperation,
     intent::Intent,
     workload::Kind,
 };
@@ -30,7 +31,7 @@ struct Fields<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    patch: Option<String>,
+    patch: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
     #[serde(skip_serializing_if = "AuditAnnotations::is_empty")]
@@ -61,16 +62,18 @@ impl Response {
             _ => None,
         };
         let has_patch = denied.is_none() && !verdict.patch.is_empty();
-        // Values with string keys always serialise.
+        // Values with string keys always serialise, and a Vec takes them all.
         let fields = Fields {
             allowed: denied.is_none(),
             status: denied.map(|message| json!({"code": 403, "reason": "Forbidden", "message": message})),
             patch_type: has_patch.then_some("JSONPatch"),
-            patch: has_patch.then(|| STANDARD.encode(serde_json::to_vec(&verdict.patch).unwrap_or_default())),
+            patch: has_patch.then(|| encoded(&verdict.patch)).flatten(),
             warnings: &verdict.warnings,
             audit_annotations: AuditAnnotations(verdict),
         };
-        let mut rest = serde_json::to_vec(&fields).unwrap_or_default();
+        let patch = fields.patch.as_deref().map_or("", RawValue::get);
+        let mut rest = Vec::with_capacity(patch.len() + 256);
+        let _ = serde_json::to_writer(&mut rest, &fields);
         if let Some(first) = rest.first_mut() {
             // Its uid comes before.
             *first = b',';
@@ -106,6 +109,17 @@ impl Response {
         };
         Answer { body: [head.as_bytes(), &uid, &self.rest].concat(), facts }
     }
+}
+
+/// A patch in base64, as the string that it is in JSON: there is nothing in it to escape, so it is not looked through for that.
+fn encoded(patch: &[PatchOperation]) -> Option<Box<RawValue>> {
+    let mut operations = Vec::with_capacity(8 * 1024);
+    serde_json::to_writer(&mut operations, patch).ok()?;
+    let mut text = String::with_capacity(operations.len().div_ceil(3) * 4 + 2);
+    text.push('"');
+    STANDARD.encode_string(operations, &mut text);
+    text.push('"');
+    RawValue::from_string(text).ok()
 }
 
 // === impl AuditAnnotations ===
