@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::record::{ChosenVolume, Hashes, Record, Slot, hash};
+use super::record::{ChosenVolume, Hashes, Record, Slot, hash, slot};
 use crate::{
     intent::Intent,
     workload::{Workload, at, text},
@@ -50,7 +50,7 @@ pub(super) const POD: &str = "pod";
 
 /// The place of a variable.
 pub(super) fn variable_slot(container: &str, name: &str) -> Slot {
-    format!("{ENV}/{container}/{name}")
+    slot(&[ENV, container, name])
 }
 
 // === impl Entry ===
@@ -93,13 +93,13 @@ impl Additions {
     pub(super) fn slots(&self) -> impl Iterator<Item = (Slot, &Entry)> {
         let contained = [(ENV, &self.env), (MOUNT, &self.mounts)].into_iter().flat_map(|(place, map)| {
             map.iter().flat_map(move |(container, entries)| {
-                entries.iter().map(move |entry| (format!("{place}/{container}/{}", entry.key), entry))
+                entries.iter().map(move |entry| (slot(&[place, container, &entry.key]), entry))
             })
         });
         let lists =
             [(VOLUME, &self.volumes), (TEMPLATE, &self.templates), (CLASS, &self.classes), (POD, &self.pod)];
         let flat = lists.into_iter().flat_map(|(place, entries)| {
-            entries.iter().map(move |entry| (format!("{place}/{}", entry.key), entry))
+            entries.iter().map(move |entry| (slot(&[place, &entry.key]), entry))
         });
         contained.chain(flat)
     }
@@ -132,7 +132,7 @@ impl Additions {
                         .mounts
                         .iter()
                         .filter(|mount| text(mount, "mountPath").trim_end_matches('/') == key);
-                    here.any(|mount| !is_ours(format!("mount/{}/{key}", container.name), mount))
+                    here.any(|mount| !is_ours(slot(&[MOUNT, container.name, key]), mount))
                 };
                 entries.retain(|entry| !users(&entry.key));
             }
@@ -140,12 +140,12 @@ impl Additions {
         let context = base.security_context();
         self.pod.retain(|entry| {
             let now = context.and_then(|context| context.get(&entry.key)).filter(|value| !value.is_null());
-            now.is_none_or(|value| is_ours(format!("pod/{}", entry.key), value))
+            now.is_none_or(|value| is_ours(slot(&[POD, &entry.key]), value))
         });
         let replaced = &self.replaced;
         self.volumes.retain(|entry| {
             let is_users = |volume: &&Value| {
-                text(volume, "name") == entry.key && !is_ours(format!("volume/{}", entry.key), volume)
+                text(volume, "name") == entry.key && !is_ours(slot(&[VOLUME, &entry.key]), volume)
             };
             let users = base.volumes().iter().find(is_users);
             users.is_none_or(|volume| replaced.contains_key(&entry.key) && volume.get("emptyDir").is_some())
@@ -183,7 +183,7 @@ impl Additions {
                 (&mut found.env, ENV, container.env, "name"),
                 (&mut found.mounts, MOUNT, container.mounts, "mountPath"),
             ] {
-                let entries = finder.among(entries, &format!("{place}/{}", container.name), key);
+                let entries = finder.among(entries, &slot(&[place, container.name]), key);
                 if !entries.is_empty() {
                     map.insert(container.name.to_owned(), entries);
                 }
@@ -230,7 +230,7 @@ impl Finder<'_> {
     }
 
     fn one(&self, place: &str, key: &str, essence: &Value, value: &Value) -> Option<Entry> {
-        let slot = format!("{place}/{key}");
+        let slot = slot(&[place, key]);
         if !self.record.owns(&slot, essence) {
             return None;
         }

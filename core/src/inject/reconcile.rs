@@ -9,7 +9,7 @@ use super::{
         Additions, CLASS, ENV, Entry, MOUNT, POD, TEMPLATE, VOLUME, template_essence, variable_slot,
     },
     patch::{List, Operations, Owner, Wanted, path},
-    record::{ANNOTATIONS, Record, Slot},
+    record::{ANNOTATIONS, Record, Slot, slot},
 };
 use crate::{
     keys,
@@ -120,9 +120,8 @@ pub(crate) fn claim_templates(
 /// A template as the user wrote it; `None` where all of it is ours.
 fn users_template(template: &Value, record: Option<&Record>) -> Option<Value> {
     let name = template_name(template);
-    let owns = |place: &str, value: &Value| {
-        record.is_some_and(|record| record.owns(&format!("{place}/{name}"), value))
-    };
+    let owns =
+        |place: &str, value: &Value| record.is_some_and(|record| record.owns(&slot(&[place, name]), value));
     if owns(TEMPLATE, &template_essence(template)) {
         return None;
     }
@@ -158,9 +157,9 @@ pub(crate) fn empties(base: &Workload<'_>, additions: &Additions) -> BTreeMap<St
     for container in &base.containers {
         let raw = pod(container.list).and_then(|list| list.get(container.index));
         let field = |name: &str| raw.and_then(|raw| raw.get(name));
-        note(format!("{ENV}/{}", container.name), field("env"), additions.env.contains_key(container.name));
+        note(slot(&[ENV, container.name]), field("env"), additions.env.contains_key(container.name));
         let has_mounts = additions.mounts.contains_key(container.name);
-        note(format!("{MOUNT}/{}", container.name), field("volumeMounts"), has_mounts);
+        note(slot(&[MOUNT, container.name]), field("volumeMounts"), has_mounts);
     }
     note(VOLUME.into(), pod("volumes"), !additions.volumes.is_empty());
     note(POD.into(), pod(SECURITY_CONTEXT), !additions.pod.is_empty());
@@ -170,7 +169,7 @@ pub(crate) fn empties(base: &Workload<'_>, additions: &Additions) -> BTreeMap<St
     for template in base.claim_templates() {
         let name = template_name(template);
         let has_class = additions.classes.iter().any(|entry| entry.key == name);
-        note(format!("{CLASS}/{name}"), at(template, &["spec", "storageClassName"]), has_class);
+        note(slot(&[CLASS, name]), at(template, &["spec", "storageClassName"]), has_class);
     }
     empties
 }
@@ -216,7 +215,7 @@ impl<'a> Change<'a> {
             owner_of: &|entry| match self.record {
                 // Without a record nothing is ours.
                 None => Owner::User,
-                Some(_) => owner(self, &format!("{place}/{}", text(entry, key)), entry),
+                Some(_) => owner(self, &slot(&[place, text(entry, key)]), entry),
             },
             displaced: &|name| self.displaced(place, name),
             when_empty: self.when_empty(place),
@@ -228,7 +227,7 @@ impl<'a> Change<'a> {
     /// What of the user's ours took the place of: an `emptyDir`, or a variable.
     fn displaced(&self, place: &str, name: &str) -> Option<Value> {
         if place != VOLUME {
-            return self.record?.overwritten.get(&format!("{place}/{name}")).cloned();
+            return self.record?.overwritten.get(&slot(&[place, name])).cloned();
         }
         let original = self.record?.replaced.get(name)?;
         Some(json!({"name": name, "emptyDir": original}))
@@ -247,7 +246,7 @@ impl<'a> Change<'a> {
         });
         let wanted = wanted.collect();
         let current = self.raw(container, "env");
-        let place = format!("{ENV}/{}", container.name);
+        let place = slot(&[ENV, container.name]);
         self.reconcile(&place, tokens, current, "name", wanted, &Self::owner_of_variable);
     }
 
@@ -265,7 +264,7 @@ impl<'a> Change<'a> {
     fn mounts(&mut self, container: &Container<'_>, wanted: Vec<Entry>) {
         let tokens = self.container_path(container, "volumeMounts");
         let current = self.raw(container, "volumeMounts");
-        let place = format!("{MOUNT}/{}", container.name);
+        let place = slot(&[MOUNT, container.name]);
         let wanted = wanted.into_iter().map(Wanted::from).collect();
         let stored = self.stored.and_then(|(stored, _)| stored.container(container.name).map(|c| c.mounts));
         let owner = |change: &Self, slot: &str, mount: &Value| {
@@ -375,7 +374,7 @@ impl<'a> Change<'a> {
             }
             return;
         };
-        let is_ours = |field: &String, value: &Value| self.owns(&format!("{POD}/{field}"), value);
+        let is_ours = |field: &String, value: &Value| self.owns(&slot(&[POD, field]), value);
         let ours: Vec<String> = current
             .iter()
             .filter(|(field, value)| is_ours(field, value))
@@ -402,12 +401,12 @@ impl<'a> Change<'a> {
             let index = index.to_string();
             let tokens = path(&["spec", "volumeClaimTemplates", &index, "spec", "storageClassName"]);
             let current = at(template, &["spec", "storageClassName"]);
-            let is_ours = current.is_some_and(|class| self.owns(&format!("{CLASS}/{name}"), class));
+            let is_ours = current.is_some_and(|class| self.owns(&slot(&[CLASS, name]), class));
             match wanted.iter().find(|entry| entry.key == name) {
                 Some(entry) if current != Some(&entry.value) => {
                     self.operations.add(&tokens, entry.value.clone());
                 }
-                None if is_ours => match self.when_empty(&format!("{CLASS}/{name}")).cloned() {
+                None if is_ours => match self.when_empty(&slot(&[CLASS, name])).cloned() {
                     Some(original) => self.operations.replace(&tokens, original),
                     None => self.operations.remove(&tokens),
                 },
@@ -425,7 +424,7 @@ impl<'a> Change<'a> {
             current,
             key_of: &|template| template_name(template),
             owner_of: &|template| {
-                self.owner(&format!("{TEMPLATE}/{}", template_name(template)), &template_essence(template))
+                self.owner(&slot(&[TEMPLATE, template_name(template)]), &template_essence(template))
             },
             displaced: &|_| None,
             when_empty: self.when_empty(TEMPLATE),

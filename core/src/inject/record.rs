@@ -27,6 +27,12 @@ pub(super) const ANNOTATIONS: &str = "annotations";
 /// A place in a workload: `env/<container>/<name>`, `mount/<container>/<path>`, `volume/<name>`, `template/<name>`,
 /// `class/<template>` or `pod/<field>`.
 pub(crate) type Slot = String;
+
+/// The slot of these parts.
+pub(super) fn slot(parts: &[&str]) -> Slot {
+    parts.join("/")
+}
+
 /// Eight hexadecimal digits of what stands there.
 pub(super) type Hash = String;
 
@@ -216,7 +222,7 @@ impl Record {
 
     /// The mounts that a container has or had of us, by slot and path.
     pub(crate) fn mounts_in(&self, container: &str) -> impl Iterator<Item = (&str, &str)> {
-        let prefix = format!("{MOUNT}/{container}/");
+        let prefix = slot(&[MOUNT, container, ""]);
         let slots = self.added.values().chain(&self.past).flat_map(BTreeMap::keys);
         slots.filter_map(move |slot| Some((slot.as_str(), slot.strip_prefix(&prefix)?)))
     }
