@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Failure;
 use crate::{
     decide::{Outcome, ProfileChoice, Terms, Wishes},
-    deliver::{ClaimToMake, ConfigMapToMake, Delivery, SecretToMake, claim_name, secret_name},
+    deliver::{ClaimToMake, ConfigMapToMake, Delivery, SecretToMake, claim_name},
     discover::Catalog,
     inject::{Injection, Target, env::has_secret, profile::Profile},
     keys,
@@ -122,8 +122,8 @@ pub(super) fn delivery(target: &Target<'_>, injection: &Injection) -> Delivery {
         .collect();
     for (intent, decision) in &injection.plan.decisions {
         let Outcome::Bound(offer) = &decision.outcome else { continue };
-        let name = secret_name(intent, &offer.id);
-        if named.contains(name.as_str()) {
+        // What points at it may have given way to what another intent has there.
+        if let Some(name) = injection.secrets.get(intent).filter(|name| named.contains(name.as_str())) {
             let composed = injection.composed.get(intent).into_iter().flatten();
             let composed =
                 composed.map(|(key, template)| (key.clone(), template.source().to_owned())).collect();
@@ -138,7 +138,7 @@ pub(super) fn delivery(target: &Target<'_>, injection: &Injection) -> Delivery {
                 credentials: credentials.collect(),
                 composed,
             };
-            delivery.secrets.insert(name, secret);
+            delivery.secrets.insert(name.clone(), secret);
         }
     }
     for volume in &additions.volumes {

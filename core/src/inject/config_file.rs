@@ -49,7 +49,7 @@ pub(super) fn add(
             Held::Secret(template) => {
                 let key = format!("{key}.{}", hex(&[template.source()], 6));
                 fitted.composed.insert(key.clone(), template);
-                let secret = deliver::secret_name(intent, &offer.id);
+                let secret = fitted.secret(intent, offer);
                 (json!({"secret": {"secretName": secret, "defaultMode": 420}}), key)
             }
         };

@@ -1,7 +1,6 @@
 //! Environment variables: an offer's settings in the names and words of an app.
 use std::{
     borrow::{Borrow, Cow},
-    cell::OnceCell,
     collections::{BTreeSet, HashMap},
 };
 
@@ -16,7 +15,6 @@ use super::{
 };
 use crate::{
     decide::{Absence, Question, Skipped},
-    deliver::secret_name,
     discover::Offer,
     encode::is_plain,
     intent::Intent,
@@ -61,8 +59,8 @@ pub(super) fn fit(
         Err(absence) => fitted.notes.push(format!("its own mapping is left out: {absence}")),
     }
     let aliases = |name: &str| mapping.aliases.and_then(|aliases| aliases.get(name));
-    let secret = OnceCell::new();
-    let secret = || secret.get_or_init(|| secret_name(intent, &offer.id)).as_str();
+    let has_secret = sources.iter().any(|(_, source)| matches!(source, Source::Key(..)));
+    let secret = if has_secret { fitted.secret(intent, offer) } else { String::new() };
     let overwriting = target.terms.overwriting(intent);
     for container in &target.containers {
         let mut entries = Vec::new();
@@ -297,13 +295,13 @@ fn set_by_user(container: &Container<'_>, name: &str, aliases: Option<&Vec<Strin
 
 impl Source {
     /// The entry of a container's list; `secret` names the delivered Secret.
-    fn variable<'a>(&self, name: &str, secret: &dyn Fn() -> &'a str) -> serde_json::Value {
+    fn variable(&self, name: &str, secret: &str) -> serde_json::Value {
         match self {
             // The server leaves an empty value out, and the entry would no longer be as we wrote it.
             Self::Value(value) if value.is_empty() => json!({"name": name}),
             Self::Value(value) => json!({"name": name, "value": value}),
             Self::Key(key, _) => {
-                json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret(), "key": key}}})
+                json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
             }
         }
     }

@@ -40,7 +40,7 @@ pub(super) fn add(target: &Target<'_>, intent: &Intent, offer: &Offer, fitted: &
         }
     }
     if is_mounted {
-        let secret = crate::deliver::secret_name(intent, &offer.id);
+        let secret = fitted.secret(intent, offer);
         // The server would add the default mode, and the entry would no longer be as we wrote it.
         let value = json!({"name": volume, "secret": {"secretName": secret, "defaultMode": 420}});
         fitted.additions.volumes.push(Entry::new(intent, volume, value));

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::additions::{Additions, variable_slot};
-use crate::{decide::Skipped, template::Template, workload::Container};
+use crate::{
+    decide::Skipped, deliver::secret_name, discover::Offer, intent::Intent, template::Template,
+    workload::Container,
+};
 
 /// What one intent puts into one workload.
 #[derive(Debug, Default)]
@@ -12,6 +15,8 @@ pub(crate) struct Fitted {
     pub additions: Additions,
     pub skipped: Vec<Skipped>,
     pub notes: Vec<String>,
+    /// The name of the delivered Secret, where something points at it.
+    pub secret: Option<String>,
     /// Keys of the delivered Secret that are made of several settings.
     pub composed: BTreeMap<String, Template>,
     /// ConfigMaps to make: by name, the one key of each and its text.
@@ -25,6 +30,11 @@ pub(crate) struct Fitted {
 // === impl Fitted ===
 
 impl Fitted {
+    /// The name of the Secret that is delivered for an offer: something points at it from now on.
+    pub(super) fn secret(&mut self, intent: &Intent, offer: &Offer) -> String {
+        self.secret.get_or_insert_with(|| secret_name(intent, &offer.id)).clone()
+    }
+
     /// Lets a variable of the user's give way, and keeps it for the day when ours is taken out.
     pub(super) fn overwrite(&mut self, container: &Container<'_>, name: &str, users: &Value, policy: &str) {
         let slot = variable_slot(container.name, name);

@@ -80,6 +80,8 @@ pub(crate) struct Before<'a> {
 pub(crate) struct Injection {
     pub plan: Plan,
     pub additions: Additions,
+    /// The names of the delivered Secrets that something points at, by intent.
+    pub secrets: BTreeMap<Intent, String>,
     /// The keys of delivered Secrets that are composed, by intent.
     pub composed: BTreeMap<Intent, BTreeMap<String, Template>>,
     /// ConfigMaps to make: by name, the one key of each and its text.
@@ -112,6 +114,7 @@ pub(crate) fn plan(catalog: &Catalog, targets: &Targets<'_>, before: &Before<'_>
             }
         }
         injection.config_maps.extend(fitted.config_maps);
+        injection.secrets.extend(fitted.secret.map(|name| (intent.clone(), name)));
         if !fitted.composed.is_empty() {
             injection.composed.insert(intent.clone(), fitted.composed);
         }

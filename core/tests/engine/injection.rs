@@ -333,6 +333,17 @@ fn files_are_mounted_in_the_layout_of_servicebinding() {
 }
 
 #[test]
+fn a_secret_that_only_files_point_at_is_made() {
+    let wish = [("wants", "ldap"), ("files", "true"), ("env.ldap", "HOST=[[ldap.host]]")];
+    let (catalog, options) = (World::full().catalog(), Options::default());
+    let (after, verdict) = admitted(&generic(&wish), None, &catalog, &options);
+    let volumes = pod(&after)["volumes"].as_array().unwrap();
+    let named: Vec<&str> = volumes.iter().filter_map(|v| v["secret"]["secretName"].as_str()).collect();
+    assert_eq!(named, verdict.delivery.secrets.keys().collect::<Vec<_>>());
+    assert_eq!(named.len(), 1);
+}
+
+#[test]
 fn a_binding_root_that_the_user_set_is_kept() {
     let env = json!([{"name": "SERVICE_BINDING_ROOT", "value": "/platform/bindings"}]);
     let object = generic(&[("wants", "ldap"), ("files", "true")]);
