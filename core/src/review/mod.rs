@@ -3,6 +3,7 @@ mod glance;
 mod read;
 mod response;
 mod skim;
+mod spec;
 
 use self::read::Operation;
 pub use self::{read::Review, response::Response};
@@ -122,9 +123,13 @@ impl Review<'_> {
         if self.operation == Operation::Other || !self.is_whole {
             return Ok(Verdict::default());
         }
-        let (object, namespace) = (self.object.value()?, self.namespace());
+        let namespace = self.namespace();
         let Some(kind) = self.kind.filter(|kind| options.kinds.has(*kind)) else {
-            return Ok(admit_uninjected(&object, namespace, catalog, options));
+            return Ok(admit_uninjected(&self.object.value()?, namespace, catalog, options));
+        };
+        let object = match self.operation {
+            Operation::Create => self.object.value_of_new(kind)?,
+            Operation::Update | Operation::Other => self.object.value()?,
         };
         if Kind::of(&object) != Some(kind) {
             let failure =

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::{
     API_VERSION, NotAReview,
     skim::{Malformed, Skim},
+    spec,
 };
 use crate::workload::Kind;
 
@@ -225,7 +226,16 @@ impl<'a> Object<'a> {
         match self {
             Self::Absent => Ok(Value::Null),
             Self::Odd(raw) => value(raw),
-            Self::Parts(parts) => parts.value(),
+            Self::Parts(parts) => parts.value(value),
+        }
+    }
+
+    /// What is looked at of one that is new.
+    pub(super) fn value_of_new(&self, kind: Kind) -> Result<Value, NotAReview> {
+        match self {
+            // What can't be read in part is read whole, and what is wrong with it is told.
+            Self::Parts(parts) => parts.value(|raw| spec::read(raw, kind).map_or_else(|| value(raw), Ok)),
+            Self::Absent | Self::Odd(_) => self.value(),
         }
     }
 
@@ -289,14 +299,17 @@ impl<'a> Parts<'a> {
         ]
     }
 
-    fn value(&self) -> Result<Value, NotAReview> {
+    fn value(&self, spec: impl Fn(&str) -> Result<Value, NotAReview>) -> Result<Value, NotAReview> {
         let mut object = Map::new();
         if self.metadata.is_some() {
             let mut metadata = Map::new();
             fill(&mut metadata, &self.metadata())?;
             object.insert("metadata".into(), Value::Object(metadata));
         }
-        fill(&mut object, &self.fields())?;
+        fill(&mut object, &[("kind", self.kind), ("apiVersion", self.api_version)])?;
+        if let Some(raw) = self.spec {
+            object.insert("spec".into(), spec(raw)?);
+        }
         Ok(Value::Object(object))
     }
 }

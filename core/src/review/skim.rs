@@ -4,6 +4,7 @@
 //! What is passed over is not checked to be JSON: an API server sends nothing else, and whoever reads a value that was found here
 //! parses it.
 use memchr::memchr2;
+use serde_json::Value;
 use std::borrow::Cow;
 use wide::u8x16;
 
@@ -78,6 +79,23 @@ impl<'a> Skim<'a> {
         }
     }
 
+    /// Reads an array: `item` has to take each value, whole.
+    pub(super) fn items(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<(), Malformed>,
+    ) -> Result<(), Malformed> {
+        self.expect(b'[', "an array")?;
+        if self.takes(b']') {
+            return Ok(());
+        }
+        loop {
+            item(self)?;
+            if !self.takes(b',') {
+                return self.expect(b']', "a comma or the end of an array");
+            }
+        }
+    }
+
     /// Takes a string.
     pub(super) fn string(&mut self) -> Result<Cow<'a, str>, Malformed> {
         let malformed = self.malformed("a string");
@@ -104,6 +122,17 @@ impl<'a> Skim<'a> {
     /// Whether an object comes next.
     pub(super) fn is_at_object(&mut self) -> bool {
         self.peek() == Some(b'{')
+    }
+
+    /// Whether an array comes next.
+    pub(super) fn is_at_array(&mut self) -> bool {
+        self.peek() == Some(b'[')
+    }
+
+    /// Takes a value, and reads it.
+    pub(super) fn value(&mut self) -> Result<Value, Malformed> {
+        let malformed = self.malformed("JSON");
+        serde_json::from_str(self.raw()?).map_err(|_| malformed)
     }
 
     /// Passes over a value.

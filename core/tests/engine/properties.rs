@@ -1,6 +1,7 @@
 //! What holds for every workload, every cluster and every set of wishes.
 use std::collections::BTreeSet;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use opportune_core::{
     admit::{AdmissionResult, Options, Request, admit, take_out},
     review::{Review, answer},
@@ -239,6 +240,28 @@ proptest! {
             // What nobody asks anything of, and what stays as it is, must not cost a decision.
             prop_assert!(!(2..=4).contains(&how), "{}", String::from_utf8_lossy(&body));
         }
+    }
+
+    #[test]
+    fn a_new_workload_is_decided_on_by_all_that_matters_of_it(
+        object in prop_oneof![workload(), damaged()],
+        is_copy in any::<bool>(),
+        world in world(),
+    ) {
+        let object = if is_copy { after(&object, &world) } else { object };
+        let body = serde_json::to_vec(&reviewed(object, &world, 0)).unwrap();
+        let whole = serde_json::from_slice::<Value>(&body).unwrap()["request"]["object"].take();
+        let (catalog, options) = (world.catalog(), Options::default());
+        let verdict = admit(&Request { namespace: "blog", object: &whole, old: None }, &catalog, &options);
+
+        let review = Review::read(&body).unwrap();
+        let answer = review.decide(&catalog, &options).unwrap().to(&review);
+        let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+        let patch = answer["response"]["patch"].as_str().map(|patch| STANDARD.decode(patch).unwrap());
+        let expected = serde_json::to_vec(&verdict.patch).unwrap();
+        prop_assert_eq!(patch, Some(expected).filter(|_| !verdict.patch.is_empty()));
+        let warnings = answer["response"].get("warnings").cloned().unwrap_or_else(|| json!([]));
+        prop_assert_eq!(warnings, json!(verdict.warnings));
     }
 
     #[test]

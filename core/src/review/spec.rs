@@ -1,0 +1,59 @@
+//! The spec of a workload that is new: of its containers, no more becomes a tree than decisions look at. Nothing else compares
+//! them; of an update, all of the template is compared with what it was.
+use serde_json::{Map, Value};
+
+use super::skim::{Malformed, Skim};
+use crate::workload::{CONTAINERS, INIT_CONTAINERS, Kind};
+
+/// What is looked at of a container.
+const OF_A_CONTAINER: [&str; 4] = ["name", "image", "env", "volumeMounts"];
+
+/// A spec, without what nobody looks at; `None` where it can't be read.
+pub(super) fn read(raw: &str, kind: Kind) -> Option<Value> {
+    let (_, place) = kind.pod_spec().split_first()?;
+    let mut reader = Skim::new(raw);
+    let spec = spec(&mut reader, place).ok()?;
+    reader.end().is_ok().then_some(spec)
+}
+
+/// A spec in which that of the pods stands at a place.
+fn spec(reader: &mut Skim<'_>, place: &[&str]) -> Result<Value, Malformed> {
+    object(reader, |key, value| match place.split_first() {
+        Some((first, place)) if *first == key => spec(value, place).map(Some),
+        None if [CONTAINERS, INIT_CONTAINERS].contains(&key) => containers(value).map(Some),
+        _ => value.value().map(Some),
+    })
+}
+
+fn containers(reader: &mut Skim<'_>) -> Result<Value, Malformed> {
+    if !reader.is_at_array() {
+        return reader.value();
+    }
+    let mut containers = Vec::new();
+    reader.items(|item| {
+        containers.push(object(item, |key, value| match OF_A_CONTAINER.contains(&key) {
+            true => value.value().map(Some),
+            false => value.pass().map(|()| None),
+        })?);
+        Ok(())
+    })?;
+    Ok(Value::Array(containers))
+}
+
+/// An object of the members of which `member` makes something; anything else is taken as it is.
+fn object(
+    reader: &mut Skim<'_>,
+    mut member: impl FnMut(&str, &mut Skim<'_>) -> Result<Option<Value>, Malformed>,
+) -> Result<Value, Malformed> {
+    if !reader.is_at_object() {
+        return reader.value();
+    }
+    let mut object = Map::new();
+    reader.members(|key, value| {
+        if let Some(value) = member(key, value)? {
+            object.insert(key.to_owned(), value);
+        }
+        Ok(())
+    })?;
+    Ok(Value::Object(object))
+}
