@@ -312,6 +312,10 @@ impl Plan {
         parts.extend(self.untouched.iter().map(|(intent, said)| (intent, format!("{intent}={said}"))));
         parts.extend(self.decisions.iter().map(|(intent, decided)| (intent, format!("{intent}={decided}"))));
         let parts: Vec<String> = parts.into_values().collect();
-        parts.join("; ").chars().take(MAX_STATUS).collect()
+        let status = parts.join("; ");
+        match status.len() <= MAX_STATUS {
+            true => status,
+            false => status.chars().take(MAX_STATUS).collect(),
+        }
     }
 }

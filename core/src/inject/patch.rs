@@ -1,8 +1,5 @@
 //! RFC 6902 operations, written one by one: objects are never compared as a whole nor written back.
-use json_patch::{
-    AddOperation, PatchOperation, RemoveOperation, ReplaceOperation,
-    jsonptr::{PointerBuf, Token},
-};
+use json_patch::{AddOperation, PatchOperation, RemoveOperation, ReplaceOperation, jsonptr::PointerBuf};
 use serde_json::Value;
 
 /// What one entry of a list is to us.
@@ -30,7 +27,7 @@ pub(super) struct Wanted {
 /// A list as it is, and what we know of it.
 pub(super) struct List<'a> {
     /// Where it stands.
-    pub path: Vec<String>,
+    pub path: PointerBuf,
     /// What stands there.
     pub current: Option<&'a Value>,
     /// The key of an entry.
@@ -54,16 +51,16 @@ impl Operations {
         self.0
     }
 
-    pub(super) fn add(&mut self, path: &[String], value: Value) {
-        self.0.push(PatchOperation::Add(AddOperation { path: pointer(path), value }));
+    pub(super) fn add(&mut self, path: PointerBuf, value: Value) {
+        self.0.push(PatchOperation::Add(AddOperation { path, value }));
     }
 
-    pub(super) fn replace(&mut self, path: &[String], value: Value) {
-        self.0.push(PatchOperation::Replace(ReplaceOperation { path: pointer(path), value }));
+    pub(super) fn replace(&mut self, path: PointerBuf, value: Value) {
+        self.0.push(PatchOperation::Replace(ReplaceOperation { path, value }));
     }
 
-    pub(super) fn remove(&mut self, path: &[String]) {
-        self.0.push(PatchOperation::Remove(RemoveOperation { path: pointer(path) }));
+    pub(super) fn remove(&mut self, path: PointerBuf) {
+        self.0.push(PatchOperation::Remove(RemoveOperation { path }));
     }
 
     /// Makes a list hold the user's entries and what is wanted: ours that are still wanted stay in their place, others
@@ -77,7 +74,7 @@ impl Operations {
                 .find(|w| w.as_ref().is_some_and(|w| w.key == key && (!in_place || w.takes_place)));
             found.and_then(Option::take).map(|wanted| wanted.value)
         };
-        let at = |index: usize| [list.path.as_slice(), &[index.to_string()]].concat();
+        let at = |index: usize| below(&list.path, &index.to_string());
         let mut removed = Vec::new();
         for (index, entry) in entries.iter().enumerate() {
             let key = (list.key_of)(entry);
@@ -93,19 +90,19 @@ impl Operations {
                 },
             };
             if let Some(new) = new.filter(|new| new != entry) {
-                self.replace(&at(index), new);
+                self.replace(at(index), new);
             }
         }
         let appended: Vec<Value> = wanted.into_iter().flatten().map(|wanted| wanted.value).collect();
         if removed.len() == entries.len() && !removed.is_empty() && appended.is_empty() {
             match list.when_empty {
-                Some(original) => self.replace(&list.path, original.clone()),
-                None => self.remove(&list.path),
+                Some(original) => self.replace(list.path.clone(), original.clone()),
+                None => self.remove(list.path.clone()),
             }
             return;
         }
         for index in removed.iter().rev() {
-            self.remove(&at(*index));
+            self.remove(at(*index));
         }
         self.append(list, appended);
     }
@@ -115,20 +112,23 @@ impl Operations {
             return;
         }
         if !list.current.is_some_and(Value::is_array) {
-            self.add(&list.path, Value::Array(entries));
+            self.add(list.path.clone(), Value::Array(entries));
             return;
         }
-        let end = pointer(&[list.path.as_slice(), &["-".to_owned()]].concat());
+        let end = below(&list.path, "-");
         let added = entries.into_iter().map(|value| AddOperation { path: end.clone(), value });
         self.0.extend(added.map(PatchOperation::Add));
     }
 }
 
-/// A path as tokens, escaped when it is written.
-pub(super) fn path(tokens: &[&str]) -> Vec<String> {
-    tokens.iter().map(|token| (*token).to_owned()).collect()
+/// A path of these tokens, which are escaped.
+pub(super) fn path(tokens: &[&str]) -> PointerBuf {
+    PointerBuf::from_tokens(tokens.iter().copied())
 }
 
-fn pointer(tokens: &[String]) -> PointerBuf {
-    PointerBuf::from_tokens(tokens.iter().map(|token| Token::new(token.as_str())))
+/// The path of a child.
+pub(super) fn below(path: &PointerBuf, token: &str) -> PointerBuf {
+    let mut below = path.clone();
+    below.push_back(token);
+    below
 }

@@ -1,6 +1,7 @@
 //! From additions to operations: the object's lists are made to hold the user's entries and ours.
 use std::collections::BTreeMap;
 
+use json_patch::jsonptr::PointerBuf;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -8,7 +9,7 @@ use super::{
     additions::{
         Additions, CLASS, ENV, Entry, MOUNT, POD, TEMPLATE, VOLUME, template_essence, variable_slot,
     },
-    patch::{List, Operations, Owner, Wanted, path},
+    patch::{List, Operations, Owner, Wanted, below, path},
     record::{ANNOTATIONS, Record, Slot, slot},
 };
 use crate::{
@@ -73,8 +74,8 @@ pub(crate) fn annotate(
     let is_last = others == 0 && wanted.iter().all(|(_, text)| text.is_none());
     if is_last && current.is_some_and(|map| !map.is_empty()) {
         match record.and_then(|record| record.empty.get(ANNOTATIONS)) {
-            Some(original) => operations.replace(&path(&["metadata", ANNOTATIONS]), original.clone()),
-            None => operations.remove(&path(&["metadata", ANNOTATIONS])),
+            Some(original) => operations.replace(path(&["metadata", ANNOTATIONS]), original.clone()),
+            None => operations.remove(path(&["metadata", ANNOTATIONS])),
         }
         return operations.into_inner();
     }
@@ -83,17 +84,17 @@ pub(crate) fn annotate(
         let new: Map<String, Value> = new.collect();
         if !new.is_empty() {
             if !workload.object().get("metadata").is_some_and(Value::is_object) {
-                operations.add(&path(&["metadata"]), json!({}));
+                operations.add(path(&["metadata"]), json!({}));
             }
-            operations.add(&path(&["metadata", ANNOTATIONS]), Value::Object(new));
+            operations.add(path(&["metadata", ANNOTATIONS]), Value::Object(new));
         }
         return operations.into_inner();
     }
     for (key, text) in wanted {
         let now = current.and_then(|map| map.get(key));
         match text.map(Value::from) {
-            Some(text) if now != Some(&text) => operations.add(&at(key), text),
-            None if now.is_some() => operations.remove(&at(key)),
+            Some(text) if now != Some(&text) => operations.add(at(key), text),
+            None if now.is_some() => operations.remove(at(key)),
             _ => {}
         }
     }
@@ -112,7 +113,7 @@ pub(crate) fn claim_templates(
         templates.iter().filter_map(|template| users_template(template, stored_record)).collect()
     };
     if now != then && users(now) == users(then) {
-        operations.add(&path(&["spec", "volumeClaimTemplates"]), Value::from(then.to_vec()));
+        operations.add(path(&["spec", "volumeClaimTemplates"]), Value::from(then.to_vec()));
     }
     operations.into_inner()
 }
@@ -186,11 +187,11 @@ impl<'a> Change<'a> {
     }
 
     /// A place in the spec of the pods.
-    fn pod_path(&self, tokens: &[&str]) -> Vec<String> {
+    fn pod_path(&self, tokens: &[&str]) -> PointerBuf {
         path(&[self.workload.kind.template(), &["spec"], tokens].concat())
     }
 
-    fn container_path(&self, container: &Container<'_>, field: &str) -> Vec<String> {
+    fn container_path(&self, container: &Container<'_>, field: &str) -> PointerBuf {
         self.pod_path(&[container.list, &container.index.to_string(), field])
     }
 
@@ -201,7 +202,7 @@ impl<'a> Change<'a> {
     fn reconcile(
         &mut self,
         place: &str,
-        tokens: Vec<String>,
+        path: PointerBuf,
         current: Option<&Value>,
         key: &str,
         wanted: Vec<Wanted>,
@@ -209,7 +210,7 @@ impl<'a> Change<'a> {
     ) {
         let mut operations = std::mem::take(&mut self.operations);
         let list = List {
-            path: tokens,
+            path,
             current,
             key_of: &|entry| text(entry, key),
             owner_of: &|entry| match self.record {
@@ -234,7 +235,7 @@ impl<'a> Change<'a> {
     }
 
     fn env(&mut self, container: &Container<'_>, wanted: Vec<Entry>, overwritten: &BTreeMap<Slot, Value>) {
-        let tokens = self.container_path(container, "env");
+        let path = self.container_path(container, "env");
         let moving = self.has_misplaced(container, &wanted);
         let takes_place = |name: &str| overwritten.contains_key(&variable_slot(container.name, name));
         let wanted = wanted.into_iter().map(|entry| {
@@ -247,7 +248,7 @@ impl<'a> Change<'a> {
         let wanted = wanted.collect();
         let current = self.raw(container, "env");
         let place = slot(&[ENV, container.name]);
-        self.reconcile(&place, tokens, current, "name", wanted, &Self::owner_of_variable);
+        self.reconcile(&place, path, current, "name", wanted, &Self::owner_of_variable);
     }
 
     /// Whether a variable of ours stands before one that it names.
@@ -262,7 +263,7 @@ impl<'a> Change<'a> {
     }
 
     fn mounts(&mut self, container: &Container<'_>, wanted: Vec<Entry>) {
-        let tokens = self.container_path(container, "volumeMounts");
+        let path = self.container_path(container, "volumeMounts");
         let current = self.raw(container, "volumeMounts");
         let place = slot(&[MOUNT, container.name]);
         let wanted = wanted.into_iter().map(Wanted::from).collect();
@@ -270,7 +271,7 @@ impl<'a> Change<'a> {
         let owner = |change: &Self, slot: &str, mount: &Value| {
             change.owner_of_mount(slot, mount, stored.unwrap_or(&[]))
         };
-        self.reconcile(&place, tokens, current, "mountPath", wanted, &owner);
+        self.reconcile(&place, path, current, "mountPath", wanted, &owner);
     }
 
     fn volumes(&mut self, wanted: Vec<Entry>, replaced: &BTreeMap<String, Value>) {
@@ -279,8 +280,8 @@ impl<'a> Change<'a> {
             .map(|entry| Wanted { takes_place: replaced.contains_key(&entry.key), ..Wanted::from(entry) });
         let wanted = wanted.collect();
         let current = self.workload.pod_spec().and_then(|spec| spec.get("volumes"));
-        let tokens = self.pod_path(&["volumes"]);
-        self.reconcile(VOLUME, tokens, current, "name", wanted, &Self::owner_of_volume);
+        let path = self.pod_path(&["volumes"]);
+        self.reconcile(VOLUME, path, current, "name", wanted, &Self::owner_of_volume);
     }
 
     fn owner(&self, slot: &str, entry: &Value) -> Owner {
@@ -364,13 +365,12 @@ impl<'a> Change<'a> {
     }
 
     fn security_context(&mut self, wanted: Vec<Entry>) {
-        let tokens = self.pod_path(&[SECURITY_CONTEXT]);
+        let path = self.pod_path(&[SECURITY_CONTEXT]);
         let current = self.workload.security_context();
-        let at = |field: &str| [tokens.as_slice(), &[field.to_owned()]].concat();
         let Some(current) = current else {
             if !wanted.is_empty() {
                 let map = wanted.into_iter().map(|entry| (entry.key, entry.value));
-                self.operations.add(&tokens, Value::Object(map.collect()));
+                self.operations.add(path, Value::Object(map.collect()));
             }
             return;
         };
@@ -382,16 +382,16 @@ impl<'a> Change<'a> {
             .collect();
         if wanted.is_empty() && !ours.is_empty() && ours.len() == current.len() {
             match self.when_empty(POD).cloned() {
-                Some(original) => self.operations.replace(&tokens, original),
-                None => self.operations.remove(&tokens),
+                Some(original) => self.operations.replace(path, original),
+                None => self.operations.remove(path),
             }
             return;
         }
         for field in ours.iter().filter(|field| wanted.iter().all(|entry| entry.key != **field)) {
-            self.operations.remove(&at(field));
+            self.operations.remove(below(&path, field));
         }
         for entry in wanted.into_iter().filter(|entry| current.get(&entry.key) != Some(&entry.value)) {
-            self.operations.add(&at(&entry.key), entry.value);
+            self.operations.add(below(&path, &entry.key), entry.value);
         }
     }
 
@@ -399,16 +399,16 @@ impl<'a> Change<'a> {
         for (index, template) in self.workload.claim_templates().iter().enumerate() {
             let name = template_name(template);
             let index = index.to_string();
-            let tokens = path(&["spec", "volumeClaimTemplates", &index, "spec", "storageClassName"]);
+            let path = path(&["spec", "volumeClaimTemplates", &index, "spec", "storageClassName"]);
             let current = at(template, &["spec", "storageClassName"]);
             let is_ours = current.is_some_and(|class| self.owns(&slot(&[CLASS, name]), class));
             match wanted.iter().find(|entry| entry.key == name) {
                 Some(entry) if current != Some(&entry.value) => {
-                    self.operations.add(&tokens, entry.value.clone());
+                    self.operations.add(path, entry.value.clone());
                 }
                 None if is_ours => match self.when_empty(&slot(&[CLASS, name])).cloned() {
-                    Some(original) => self.operations.replace(&tokens, original),
-                    None => self.operations.remove(&tokens),
+                    Some(original) => self.operations.replace(path, original),
+                    None => self.operations.remove(path),
                 },
                 _ => {}
             }
