@@ -8,7 +8,7 @@ use crate::{
     decide::{Outcome, ProfileChoice, Terms, Wishes},
     deliver::{ClaimToMake, ConfigMapToMake, Delivery, SecretToMake, claim_name},
     discover::Catalog,
-    inject::{Injection, Target, env::has_secret, profile::Profile},
+    inject::{Injection, Target, profile::Profile},
     keys,
     settings::Fact,
     workload::{Container, Kind, Workload, at},
@@ -111,7 +111,6 @@ pub(super) fn delivery(target: &Target<'_>, injection: &Injection) -> Delivery {
         .env
         .values()
         .flatten()
-        .filter(|entry| has_secret(&entry.value))
         .filter_map(|entry| at(&entry.value, &["valueFrom", "secretKeyRef", "name"])?.as_str())
         .chain(
             additions

@@ -250,6 +250,9 @@ fn escape_open_end(text: &str, is_before_setting: bool) -> String {
 /// Puts every variable behind those that it names as `$(NAME)`: the kubelet expands only what stands before. Variables that
 /// name each other stay as they come.
 pub(super) fn order_by_references(entries: &mut Vec<Entry>) {
+    if !entries.iter().any(|entry| has_references(&entry.value)) {
+        return;
+    }
     let places: HashMap<&str, usize> =
         entries.iter().enumerate().map(|(place, entry)| (entry.key.as_str(), place)).collect();
     let mut waiting_for = vec![0_usize; entries.len()];
@@ -331,6 +334,11 @@ impl Target<'_> {
     pub(super) fn app(&self) -> String {
         self.profile.map_or_else(|| "the app".to_owned(), |profile| profile.name.clone())
     }
+}
+
+/// Whether a variable names another one.
+pub(super) fn has_references(entry: &serde_json::Value) -> bool {
+    !references(text(entry, "value")).is_empty()
 }
 
 /// Whether an entry of a container's list takes its value from a Secret.

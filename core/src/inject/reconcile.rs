@@ -9,6 +9,7 @@ use super::{
     additions::{
         Additions, CLASS, ENV, Entry, MOUNT, POD, TEMPLATE, VOLUME, template_essence, variable_slot,
     },
+    env::has_references,
     patch::{List, Operations, Owner, Wanted, below, path},
     record::{ANNOTATIONS, Record, Slot, slot},
 };
@@ -438,10 +439,6 @@ impl From<Entry> for Wanted {
     fn from(entry: Entry) -> Self {
         Self { key: entry.key, value: entry.value, takes_place: false }
     }
-}
-
-fn has_references(entry: &Value) -> bool {
-    !references(text(entry, "value")).is_empty()
 }
 
 fn template_name(template: &Value) -> &str {
