@@ -1,18 +1,19 @@
 //! The inventory: one object in, its offers out. Only what offers need is kept of an object.
 use std::{
     cell::Cell,
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
 use serde_json::Value;
 
 use super::{
-    Catalog, Labels, NamespaceFacts, Offer, Recipes, declared,
+    Catalog, Labels, NamespaceFacts, Offer, OfferId, Recipes, Source, declared,
     object::{self, DEFAULT_NAMESPACE, ObjectError},
     policy::{Policies, Policy},
     route::{ROUTES, Routes},
     service::{ServiceFacts, Surroundings},
+    sorted::Sorted,
 };
 use crate::{
     decide::NamespaceDefaults,
@@ -36,17 +37,19 @@ pub type NamespacedName = (Option<String>, String);
 type ObjectKey = (&'static str, Option<String>, String);
 
 /// What the cluster holds, fed one object at a time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Inventory {
     recipes: Arc<Recipes>,
     built_in: Profiles,
+    /// What follows from all this, changed offer by offer: snapshots are copies of it.
+    catalog: Catalog,
     services: BTreeMap<String, BTreeMap<String, ServiceFacts>>,
     /// Namespaces and names of ConfigMaps that recipes look for, by namespace and name of the Service.
     sought: BTreeMap<(String, String), (String, String)>,
     config_maps: BTreeMap<String, BTreeMap<String, Labels>>,
     workloads: BTreeMap<String, BTreeMap<ObjectKey, Pods>>,
-    offers: BTreeMap<ObjectKey, Vec<Arc<Offer>>>,
-    namespaces: HashMap<String, NamespaceFacts>,
+    /// All offers of the catalog, by id.
+    offers: Sorted<Arc<Offer>>,
     routes: Routes,
     /// Namespaces where what stands around Services changed since the last snapshot.
     changed: BTreeSet<String>,
@@ -71,19 +74,11 @@ impl Inventory {
     /// An empty inventory that knows these recipes and profiles.
     pub fn new(recipes: Arc<Recipes>, profiles: Profiles) -> Self {
         Self {
+            catalog: Catalog::new(recipes.clone(), Arc::new(profiles.clone())),
             recipes,
             built_in: profiles,
-            services: BTreeMap::new(),
-            sought: BTreeMap::new(),
-            config_maps: BTreeMap::new(),
-            workloads: BTreeMap::new(),
-            offers: BTreeMap::new(),
-            namespaces: HashMap::new(),
-            routes: Routes::default(),
-            changed: BTreeSet::new(),
-            profiles: BTreeMap::new(),
-            policies: Policies::default(),
             is_changed: true,
+            ..Self::default()
         }
     }
 
@@ -152,13 +147,19 @@ impl Inventory {
             "ConfigMap" => {
                 self.config_maps.iter().flat_map(|(ns, all)| all.keys().map(move |n| nested(ns, n))).collect()
             }
-            "Namespace" => self.namespaces.keys().map(|name| (None, name.clone())).collect(),
+            "Namespace" => self.catalog.namespaces().map(|(name, _)| (None, name.to_owned())).collect(),
             "AppProfile" => self.profiles.keys().map(|name| (None, name.clone())).collect(),
             "InjectionPolicy" => self.policies.names().map(|name| (None, name.clone())).collect(),
             kind if ROUTES.contains(&kind) => self.routes.names(kind).map(|(ns, n)| nested(ns, n)).collect(),
-            _ => {
-                let keys = self.workloads.values().flat_map(BTreeMap::keys).chain(self.offers.keys());
+            kind if WORKLOADS.contains(&kind) => {
+                let keys = self.workloads.values().flat_map(BTreeMap::keys);
                 keys.filter(|(of, ..)| *of == kind).map(|(_, ns, name)| (ns.clone(), name.clone())).collect()
+            }
+            _ => {
+                let ids = self.offers.iter().map(|offer| &offer.id);
+                ids.filter(|id| id.source.kind() == kind)
+                    .map(|id| (id.namespace.clone(), id.name.clone()))
+                    .collect()
             }
         }
     }
@@ -178,17 +179,21 @@ impl Inventory {
                     known.remove(&config_map);
                 }
                 self.routes.reselect(space);
-                self.drop_offers(&("Service", Some(space.to_owned()), name.clone()));
+                self.drop_offer(&OfferId::namespaced(space, name, Source::Service));
             }
-            "Namespace" => self.is_changed |= self.namespaces.remove(name).is_some(),
+            "Namespace" => self.set_facts(name, None),
             "ConfigMap" => {
                 if self.config_maps.get_mut(space).is_some_and(|known| known.remove(name).is_some()) {
                     self.changed.insert(space.to_owned());
                 }
             }
-            "StorageClass" => self.drop_offers(&("StorageClass", None, name.clone())),
-            "ServiceOffer" => self.drop_offers(&("ServiceOffer", Some(space.to_owned()), name.clone())),
-            "AppProfile" => self.is_changed |= self.profiles.remove(name).is_some(),
+            "StorageClass" => self.drop_offer(&OfferId::of_cluster(name, Source::StorageClass)),
+            "ServiceOffer" => self.drop_offer(&OfferId::namespaced(space, name, Source::ServiceOffer)),
+            "AppProfile" => {
+                if self.profiles.remove(name).is_some() {
+                    self.set_profiles();
+                }
+            }
             "InjectionPolicy" => self.is_changed |= self.policies.remove(name),
             kind if ROUTES.contains(&kind) => self.routes.remove(kind, space, name),
             _ => {
@@ -223,20 +228,19 @@ impl Inventory {
             ("", "ConfigMap") => self.apply_config_map(object),
             ("storage.k8s.io", "StorageClass") => {
                 let offer = declared::storage_class(object, &self.recipes)?;
-                let key = ("StorageClass", None, object::name(object)?);
-                Ok(self.set_offers(key, offer.into_iter().collect()))
+                let id = OfferId::of_cluster(&object::name(object)?, Source::StorageClass);
+                Ok(self.set_offer(&id, offer))
             }
             ("networking.k8s.io", "Ingress") => self.routes.apply("Ingress", object),
             ("gateway.networking.k8s.io", "HTTPRoute") => self.routes.apply("HTTPRoute", object),
             (keys::GROUP, "ServiceOffer") => {
                 let offer = declared::service_offer(object, &self.recipes)?;
-                let (namespace, name) = object::namespaced_name(object)?;
-                Ok(self.set_offers(("ServiceOffer", Some(namespace), name), vec![offer]))
+                Ok(self.set_offer(&offer.id.clone(), Some(offer)))
             }
             (keys::GROUP, "AppProfile") => {
                 let profile = Profile::from_resource(object).map_err(ObjectError::new)?;
                 self.profiles.insert(profile.name.clone(), Arc::new(profile));
-                self.is_changed = true;
+                self.set_profiles();
                 Ok(Taken::Known)
             }
             (keys::GROUP, "InjectionPolicy") => {
@@ -251,6 +255,11 @@ impl Inventory {
         }
     }
 
+    /// Whether nothing was told since the last snapshot that could make a difference; [`Inventory::changed`] would look.
+    pub fn is_settled(&self) -> bool {
+        !self.is_changed && self.changed.is_empty() && self.routes.is_settled()
+    }
+
     /// All that is known now, where that is something else than at the last snapshot: most of what a cluster tells, such
     /// as the status of a Deployment, makes no difference to us.
     pub fn changed(&mut self) -> Option<Catalog> {
@@ -262,14 +271,10 @@ impl Inventory {
     pub fn snapshot(&mut self) -> Catalog {
         self.settle();
         self.is_changed = false;
-        let offers = self.offers.values().flatten().cloned().collect();
-        let profiles = self.built_in.with(self.profiles.values().cloned());
-        let addresses = self.routes.addresses();
-        let mut catalog =
-            Catalog::new(offers, self.namespaces.clone(), addresses, profiles, self.recipes.clone());
-        catalog.policies = self.policies.sorted();
-        catalog.gone_policies = self.policies.gone();
-        catalog
+        self.catalog.addresses = self.routes.addresses();
+        self.catalog.policies = self.policies.sorted();
+        self.catalog.gone_policies = self.policies.gone();
+        self.catalog.clone()
     }
 
     /// Draws what follows from what changed.
@@ -305,11 +310,34 @@ impl Inventory {
             provides: is_provider.then(|| provides.map(list)),
             defaults: NamespaceDefaults::read(&annotations).map(Arc::new),
         };
-        if self.namespaces.get(&name) != Some(&facts) {
-            self.is_changed = true;
-            self.namespaces.insert(name, facts);
-        }
+        self.set_facts(&name, Some(facts));
         Ok(Taken::Known)
+    }
+
+    fn set_facts(&mut self, namespace: &str, facts: Option<NamespaceFacts>) {
+        let known = self.catalog.facts(namespace);
+        if known == facts.as_ref() {
+            return;
+        }
+        self.is_changed = true;
+        let provides = |facts: &NamespaceFacts| facts.provides.clone();
+        let provides_otherwise = known.map(provides) != facts.as_ref().map(provides);
+        let stands = |(name, _): &(Arc<str>, _)| name.as_ref().cmp(namespace);
+        match facts {
+            Some(facts) => self.catalog.namespaces.insert((namespace.into(), Arc::new(facts)), stands),
+            None => drop(self.catalog.namespaces.remove(stands)),
+        }
+        if provides_otherwise {
+            // Its offers have others to reach.
+            for offer in self.offers.range(|offer| offer.id.namespace.as_deref().cmp(&Some(namespace))) {
+                self.catalog.put(offer);
+            }
+        }
+    }
+
+    fn set_profiles(&mut self) {
+        self.catalog.profiles = Arc::new(self.built_in.with(self.profiles.values().cloned()));
+        self.is_changed = true;
     }
 
     fn apply_workload(&mut self, kind: &'static str, object: &Value) -> Result<Taken, ObjectError> {
@@ -375,7 +403,7 @@ impl Inventory {
             .filter(|pods| is_behind(service, pods))
             .flat_map(|pods| pods.images.iter().cloned())
             .collect();
-        let key = ("Service", Some(service.namespace.clone()), service.name.clone());
+        let id = OfferId::namespaced(&service.namespace, &service.name, Source::Service);
         let config_maps = self.config_maps.get(&service.namespace);
         let sought = Cell::new(None);
         let around = Surroundings {
@@ -386,33 +414,39 @@ impl Inventory {
                 config_maps?.get(name)
             },
         };
-        let offers = service.offers(&around);
+        let offer = service.offer(&around);
         let place = (service.namespace.clone(), service.name.clone());
         match sought.take() {
             Some(name) => drop(self.sought.insert(place, (service.namespace.clone(), name))),
             None => drop(self.sought.remove(&place)),
         }
-        match offers {
-            Ok(offers) => Ok(self.set_offers(key, offers)),
+        match offer {
+            Ok(offer) => Ok(self.set_offer(&id, offer)),
             Err(error) => {
-                self.set_offers(key, Vec::new());
+                self.drop_offer(&id);
                 Err(error)
             }
         }
     }
 
-    fn drop_offers(&mut self, key: &ObjectKey) {
-        self.is_changed |= self.offers.remove(key).is_some();
+    fn drop_offer(&mut self, id: &OfferId) {
+        if let Some(offer) = self.offers.remove(|offer| offer.id.cmp(id)) {
+            self.catalog.take_out(&offer);
+            self.is_changed = true;
+        }
     }
 
-    fn set_offers(&mut self, key: ObjectKey, offers: Vec<Offer>) -> Taken {
-        if offers.is_empty() {
-            self.drop_offers(&key);
+    /// The offer that an object makes now.
+    fn set_offer(&mut self, id: &OfferId, offer: Option<Offer>) -> Taken {
+        let Some(offer) = offer else {
+            self.drop_offer(id);
             return Taken::Ignored;
-        }
-        let is_same = |known: &Vec<Arc<Offer>>| known.iter().map(AsRef::as_ref).eq(offers.iter());
-        if !self.offers.get(&key).is_some_and(is_same) {
-            self.offers.insert(key, offers.into_iter().map(Arc::new).collect());
+        };
+        if self.offers.get(|known| known.id.cmp(id)).is_none_or(|known| **known != offer) {
+            self.drop_offer(id);
+            let offer = Arc::new(offer);
+            self.catalog.put(&offer);
+            self.offers.insert(offer, |known| known.id.cmp(id));
             self.is_changed = true;
         }
         Taken::Known

@@ -1,10 +1,11 @@
 //! Discovery: cluster objects in, offers out.
 //!
 //! [`Inventory`] is fed one object at a time, from a file or a watch alike; [`Catalog`] is its immutable snapshot, which
-//! answers who may use what in the time that the answer takes.
+//! answers who may use what in the time that the answer takes, and is made in the time that the change takes.
 mod catalog;
 mod declared;
 mod difference;
+mod index;
 mod inventory;
 mod object;
 mod offer;
@@ -13,6 +14,7 @@ mod recipe;
 mod route;
 mod selector;
 mod service;
+mod sorted;
 
 pub use catalog::{Catalog, NamespaceFacts, NamespaceLabel, NotForNamespace};
 pub use difference::Difference;

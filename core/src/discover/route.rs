@@ -14,6 +14,7 @@ use super::{
     Labels, Taken,
     object::{self, ObjectError},
     service::ServiceFacts,
+    sorted::Sorted,
 };
 use crate::name::is_dns_subdomain;
 
@@ -40,7 +41,7 @@ pub(super) struct Routes {
     known: BTreeMap<String, BTreeMap<(&'static str, String), Ways>>,
     /// Namespaces whose routes, or the pods behind them, changed since they were last settled.
     changed: BTreeSet<String>,
-    addresses: HashMap<String, Arc<Addresses>>,
+    addresses: Sorted<(Arc<str>, Arc<Addresses>)>,
 }
 
 /// The best way to each Service, by its name.
@@ -104,6 +105,11 @@ impl Routes {
         }
     }
 
+    /// Whether there is nothing to find anew.
+    pub(super) fn is_settled(&self) -> bool {
+        self.changed.is_empty()
+    }
+
     /// Finds the addresses of the namespaces that changed; says whether any is another one than before.
     pub(super) fn settle(&mut self, services: &BTreeMap<String, BTreeMap<String, ServiceFacts>>) -> bool {
         let mut is_changed = false;
@@ -111,19 +117,22 @@ impl Routes {
             let routes = self.known.get(&namespace).into_iter().flat_map(BTreeMap::values);
             let found = services.get(&namespace).map(|services| Addresses::of(routes, services));
             let found = found.filter(|addresses| !addresses.0.is_empty());
-            if self.addresses.get(&namespace).map(AsRef::as_ref) != found.as_ref() {
+            let stands = |(name, _): &(Arc<str>, _)| name.as_ref().cmp(namespace.as_str());
+            if self.addresses.get(stands).map(|(_, known)| known.as_ref()) != found.as_ref() {
                 is_changed = true;
                 match found {
-                    Some(found) => self.addresses.insert(namespace, Arc::new(found)),
-                    None => self.addresses.remove(&namespace),
-                };
+                    Some(found) => {
+                        self.addresses.insert((namespace.as_str().into(), Arc::new(found)), stands);
+                    }
+                    None => drop(self.addresses.remove(stands)),
+                }
             }
         }
         is_changed
     }
 
     /// The addresses of all namespaces as they were last settled.
-    pub(super) fn addresses(&self) -> HashMap<String, Arc<Addresses>> {
+    pub(super) fn addresses(&self) -> Sorted<(Arc<str>, Arc<Addresses>)> {
         self.addresses.clone()
     }
 }

@@ -77,24 +77,24 @@ impl ServiceFacts {
         self.annotations.get(key).map(String::as_str)
     }
 
-    /// The offers that this Service makes: what it is marked as, else what it is recognised as.
+    /// The offer that this Service makes: what it is marked as, else what it is recognised as.
     ///
     /// # Errors
     /// When it is marked as an offer of something that is no intent.
-    pub(super) fn offers(&self, around: &Surroundings<'_>) -> Result<Vec<Offer>, ObjectError> {
+    pub(super) fn offer(&self, around: &Surroundings<'_>) -> Result<Option<Offer>, ObjectError> {
         let (recipes, images) = (around.recipes, around.images);
         if let Some(intent) = self.labels.get(keys::OFFERS) {
             let intent = Intent::parse(intent)
                 .map_err(|error| ObjectError::new(format!("metadata.labels[{}]: {error}", keys::OFFERS)))?;
             let recipe = recipes.fit(&intent, self, images);
-            return Ok(vec![self.marked(intent, recipe, around)]);
+            return Ok(Some(self.marked(intent, recipe, around)));
         }
         let recognised = recipes.recognise(self, images);
-        Ok(recognised.map(|recipe| self.recognised(recipe, around)).into_iter().collect())
+        Ok(recognised.map(|recipe| self.recognised(recipe, around)))
     }
 
     fn recognised(&self, recipe: &Recipe, around: &Surroundings<'_>) -> Offer {
-        self.offer(recipe.intent.clone(), Origin::Recognised, Some(recipe), around, Settings::default())
+        self.base(recipe.intent.clone(), Origin::Recognised, Some(recipe), around, Settings::default())
     }
 
     fn marked(&self, intent: Intent, recipe: Option<&Recipe>, around: &Surroundings<'_>) -> Offer {
@@ -110,13 +110,13 @@ impl ServiceFacts {
         if priority.is_err() {
             problems.push(Problem::new("priority", "expected a whole number"));
         }
-        let mut offer = self.offer(intent, Origin::Marked, recipe, around, settings);
+        let mut offer = self.base(intent, Origin::Marked, recipe, around, settings);
         problems.append(&mut offer.problems);
         Offer { problems, credentials, consumers, priority: priority.unwrap_or(0), ..offer }
     }
 
     /// What both kinds of offers of a Service have: its address, and what the recipe knows.
-    fn offer(
+    fn base(
         &self,
         intent: Intent,
         origin: Origin,
