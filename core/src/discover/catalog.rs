@@ -218,7 +218,7 @@ impl Catalog {
     /// What a namespace's label says about injection.
     pub fn namespace_label(&self, namespace: &str) -> NamespaceLabel {
         let Some(facts) = self.facts(namespace) else { return NamespaceLabel::Unknown };
-        match facts.labels.get(keys::INJECT).map(String::as_str) {
+        match facts.labels.get(keys::INJECT) {
             Some("enabled") => NamespaceLabel::Enabled,
             Some("disabled") => NamespaceLabel::Disabled,
             _ => NamespaceLabel::Absent,
@@ -245,7 +245,7 @@ impl Catalog {
     fn labels(&self, namespace: &str) -> Cow<'_, Labels> {
         match self.facts(namespace) {
             Some(facts) => Cow::Borrowed(&facts.labels),
-            None => Cow::Owned(Labels::from([(keys::NAMESPACE_NAME.to_owned(), namespace.to_owned())])),
+            None => Cow::Owned([(keys::NAMESPACE_NAME, namespace)].into_iter().collect()),
         }
     }
 

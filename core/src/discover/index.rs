@@ -20,8 +20,8 @@ pub(super) struct Index {
 /// An offer for namespaces with one label, as far as that label goes.
 #[derive(Debug)]
 struct Labelled {
-    key: String,
-    value: String,
+    key: Box<str>,
+    value: Box<str>,
     offer: Arc<Offer>,
 }
 
@@ -42,10 +42,9 @@ impl Index {
             return;
         }
         // By the keys that the fewest others are found by: a label that everybody selects would make the list long.
-        let load = |pairs: &Vec<(String, String)>| {
-            let of_label = |(key, value): &(String, String)| {
-                let sought = (key, value, &offer.intent);
-                self.by_label.count(|other| (&other.key, &other.value, &other.offer.intent).cmp(&sought))
+        let load = |pairs: &Vec<(&str, &str)>| {
+            let of_label = |(key, value): &(&str, &str)| {
+                self.by_label.count(|other| other.label().cmp(&(key, value, &offer.intent)))
             };
             pairs.iter().map(of_label).max()
         };
@@ -55,7 +54,7 @@ impl Index {
             return;
         };
         for (key, value) in pairs {
-            let labelled = Arc::new(Labelled { key, value, offer: again() });
+            let labelled = Arc::new(Labelled { key: key.into(), value: value.into(), offer: again() });
             self.by_label.insert(Arc::clone(&labelled), |other| other.place().cmp(&labelled.place()));
         }
     }
@@ -67,8 +66,8 @@ impl Index {
         self.everyone.remove(|other| by_rank(other).cmp(&by_rank(offer)));
         self.by_selector.remove(|other| by_id(other).cmp(&by_id(offer)));
         for (key, value) in selector.index_keys().flatten() {
-            let labelled = Labelled { key, value, offer: Arc::clone(offer) };
-            self.by_label.remove(|other| other.place().cmp(&labelled.place()));
+            let sought = (key, value, &offer.intent);
+            self.by_label.remove(|other| (other.label(), &other.offer.id).cmp(&(sought, &offer.id)));
         }
     }
 
@@ -77,8 +76,7 @@ impl Index {
         let own = (Some(namespace), intent);
         let own = self.own.range(|other| (other.id.namespace.as_deref(), &other.intent).cmp(&own));
         let by_label = labels.iter().flat_map(|(key, value)| {
-            let sought = (key, value, intent);
-            self.by_label.range(move |other| (&other.key, &other.value, &other.offer.intent).cmp(&sought))
+            self.by_label.range(move |other| other.label().cmp(&(key, value, intent)))
         });
         let by_selector = self.by_selector.range(|other| other.intent.cmp(intent));
         let selected = by_label.map(|labelled| &labelled.offer).chain(by_selector);
@@ -110,8 +108,13 @@ fn by_rank(offer: &Offer) -> impl Ord {
 // === impl Labelled ===
 
 impl Labelled {
+    /// The label, and what is offered for it.
+    fn label(&self) -> (&str, &str, &Intent) {
+        (&self.key, &self.value, &self.offer.intent)
+    }
+
     fn place(&self) -> impl Ord {
-        (&self.key, &self.value, &self.offer.intent, &self.offer.id)
+        (self.label(), &self.offer.id)
     }
 }
 

@@ -43,7 +43,8 @@ pub struct Inventory {
     built_in: Profiles,
     /// What follows from all this, changed offer by offer: snapshots are copies of it.
     catalog: Catalog,
-    services: BTreeMap<String, BTreeMap<String, ServiceFacts>>,
+    /// By namespace and name.
+    services: Sorted<Arc<ServiceFacts>>,
     /// Namespaces and names of ConfigMaps that recipes look for, by namespace and name of the Service.
     sought: BTreeMap<(String, String), (String, String)>,
     config_maps: BTreeMap<String, BTreeMap<String, Labels>>,
@@ -59,11 +60,12 @@ pub struct Inventory {
     is_changed: bool,
 }
 
-/// What is kept of a workload: which Services its pods are behind, and what they run.
+/// What is kept of a workload that runs something that recipes know: which Services its pods are behind, and what it is.
 #[derive(Debug, PartialEq, Eq)]
 struct Pods {
     labels: Labels,
-    images: Vec<String>,
+    /// Those that a recipe knows.
+    images: Box<[String]>,
 }
 
 const WORKLOADS: [&str; 4] = ["Deployment", "StatefulSet", "DaemonSet", "Pod"];
@@ -142,7 +144,8 @@ impl Inventory {
         let nested = |namespace: &String, name: &String| (Some(namespace.clone()), name.clone());
         match kind {
             "Service" => {
-                self.services.iter().flat_map(|(ns, all)| all.keys().map(move |n| nested(ns, n))).collect()
+                let places = self.services.iter().map(|service| (&*service.namespace, &*service.name));
+                places.map(|(space, name)| (Some(space.to_owned()), name.to_owned())).collect()
             }
             "ConfigMap" => {
                 self.config_maps.iter().flat_map(|(ns, all)| all.keys().map(move |n| nested(ns, n))).collect()
@@ -168,9 +171,7 @@ impl Inventory {
         let space = namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
         match kind {
             "Service" => {
-                if let Some(services) = self.services.get_mut(space) {
-                    services.remove(name);
-                }
+                self.services.remove(|service| service.place().cmp(&(space, name)));
                 let sought = self.sought.remove(&(space.to_owned(), name.clone()));
                 if let Some((_, config_map)) =
                     sought.filter(|place| !self.sought.values().any(|p| p == place))
@@ -214,7 +215,6 @@ impl Inventory {
                 all.remove(namespace);
             }
         }
-        drop_from(&mut self.services, namespace);
         drop_from(&mut self.config_maps, namespace);
         drop_from(&mut self.workloads, namespace);
     }
@@ -286,25 +286,29 @@ impl Inventory {
     }
 
     fn apply_service(&mut self, object: &Value) -> Result<Taken, ObjectError> {
-        let service = ServiceFacts::read(object)?;
-        let namespace = service.namespace.clone();
-        let taken = self.recognise(&service);
-        let services = self.services.entry(namespace.clone()).or_default();
-        if services.get(&service.name).and_then(ServiceFacts::pods) != service.pods() {
-            self.routes.reselect(&namespace);
+        let mut service = ServiceFacts::read(object, &self.recipes)?;
+        let beside = self.services.get(|other| other.namespace.cmp(&service.namespace));
+        if let Some(beside) = beside {
+            service.namespace = Arc::clone(&beside.namespace);
         }
-        services.insert(service.name.clone(), service);
+        let taken = self.recognise(&service);
+        let service = Arc::new(service);
+        let known = self.services.get(|other| other.place().cmp(&service.place()));
+        if known.and_then(|known| known.pods()) != service.pods() {
+            self.routes.reselect(&service.namespace);
+        }
+        self.services.insert(Arc::clone(&service), |other| other.place().cmp(&service.place()));
         taken
     }
 
     fn apply_namespace(&mut self, object: &Value) -> Result<Taken, ObjectError> {
         let name = object::name(object)?;
-        let mut labels = object::labels(object, "labels");
-        labels.insert(keys::NAMESPACE_NAME.to_owned(), name.clone());
-        let is_provider = labels.get(keys::PROVIDER).is_some_and(|value| value == "true");
-        let annotations = object::labels(object, "annotations");
+        let own = [(keys::NAMESPACE_NAME, name.as_str())];
+        let labels: Labels = object::labels(object, "labels").chain(own).collect();
+        let is_provider = labels.has(keys::PROVIDER, "true");
+        let annotations: Labels = object::labels(object, "annotations").collect();
         let provides = annotations.get(keys::PROVIDES);
-        let list = |text: &String| crate::decide::list(text).map(str::to_owned).collect();
+        let list = |text: &str| crate::decide::list(text).map(str::to_owned).collect();
         let facts = NamespaceFacts {
             labels,
             provides: is_provider.then(|| provides.map(list)),
@@ -350,8 +354,14 @@ impl Inventory {
             .flatten()
             .filter_map(|container| container.get("image")?.as_str())
             .map(|image| repository(image).0)
+            .filter(|image| self.recipes.knows_image(image))
             .collect();
-        let pods = Pods { labels: object::labels(template, "labels"), images };
+        let pods = Pods { labels: object::labels(template, "labels").collect(), images };
+        if pods.images.is_empty() {
+            // It changes nothing of what is recognised.
+            self.remove_key(kind, &(Some(namespace), name));
+            return Ok(Taken::Ignored);
+        }
         let workloads = self.workloads.entry(namespace.clone()).or_default();
         let key = (kind, Some(namespace.clone()), name);
         if workloads.get(&key) != Some(&pods) {
@@ -364,8 +374,8 @@ impl Inventory {
     /// Keeps what recipes read of a ConfigMap, and nothing of any other.
     fn apply_config_map(&mut self, object: &Value) -> Result<Taken, ObjectError> {
         let (namespace, name) = object::namespaced_name(object)?;
-        let mut data = object::string_map(object.get("data"));
-        data.retain(|key, _| self.recipes.config_keys().any(|known| known == key));
+        let is_read = |key: &str| self.recipes.config_keys().any(|known| known == key);
+        let data: Labels = object::strings(object.get("data")).filter(|(key, _)| is_read(key)).collect();
         let known = self.config_maps.entry(namespace.clone()).or_default();
         if data.is_empty() {
             if known.remove(&name).is_some() {
@@ -382,29 +392,25 @@ impl Inventory {
 
     /// Looks at a namespace's Services again.
     fn recognise_all(&mut self, namespace: &str) {
-        let services: Vec<ServiceFacts> = self
-            .services
-            .get(namespace)
-            .into_iter()
-            .flat_map(|services| services.values().cloned())
-            .collect();
-        for service in services {
+        // A copy shares them all.
+        let services = self.services.clone();
+        for service in services.range(|service| service.namespace.as_ref().cmp(namespace)) {
             // What is wrong with a Service was told when it came.
-            let _ = self.recognise(&service);
+            let _ = self.recognise(service);
         }
     }
 
     fn recognise(&mut self, service: &ServiceFacts) -> Result<Taken, ObjectError> {
         let images: Vec<String> = self
             .workloads
-            .get(&service.namespace)
+            .get(service.namespace.as_ref())
             .into_iter()
             .flat_map(BTreeMap::values)
             .filter(|pods| is_behind(service, pods))
             .flat_map(|pods| pods.images.iter().cloned())
             .collect();
         let id = OfferId::namespaced(&service.namespace, &service.name, Source::Service);
-        let config_maps = self.config_maps.get(&service.namespace);
+        let config_maps = self.config_maps.get(service.namespace.as_ref());
         let sought = Cell::new(None);
         let around = Surroundings {
             recipes: &self.recipes,
@@ -415,10 +421,10 @@ impl Inventory {
             },
         };
         let offer = service.offer(&around);
-        let place = (service.namespace.clone(), service.name.clone());
+        let (space, name) = (service.namespace.to_string(), service.name.to_string());
         match sought.take() {
-            Some(name) => drop(self.sought.insert(place, (service.namespace.clone(), name))),
-            None => drop(self.sought.remove(&place)),
+            Some(sought) => drop(self.sought.insert((space.clone(), name), (space, sought))),
+            None => drop(self.sought.remove(&(space, name))),
         }
         match offer {
             Ok(offer) => Ok(self.set_offer(&id, offer)),
@@ -467,6 +473,5 @@ fn key(object: &Value) -> Result<NamespacedName, ObjectError> {
 }
 
 fn is_behind(service: &ServiceFacts, pods: &Pods) -> bool {
-    !service.selector.is_empty()
-        && service.selector.iter().all(|(key, value)| pods.labels.get(key) == Some(value))
+    !service.selector.is_empty() && pods.labels.has_all(&service.selector)
 }

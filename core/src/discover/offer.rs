@@ -223,9 +223,7 @@ impl Offer {
 
     /// Whether the pods with these labels in `namespace` are those behind it.
     pub fn is_served_by(&self, namespace: &str, pod_labels: &Labels) -> bool {
-        self.is_in(namespace)
-            && !self.pods.is_empty()
-            && self.pods.iter().all(|(key, value)| pod_labels.get(key) == Some(value))
+        self.is_in(namespace) && !self.pods.is_empty() && pod_labels.has_all(&self.pods)
     }
 
     /// Eight hexadecimal digits that change when anything that it hands out changes.

@@ -132,13 +132,13 @@ fn answers(catalog: &Catalog) -> String {
     }
     for namespace in NAMESPACES {
         let pods = NAMES.map(|name| {
-            let labels = [("app".to_owned(), name.to_owned())].into_iter().collect();
+            let labels = [("app", name)].into_iter().collect();
             catalog.app_address(namespace, &labels)
         });
         text += &format!("{namespace}: {:?} {pods:?}\n", catalog.namespace_label(namespace));
     }
     let namespaces: Vec<_> = catalog.namespaces().collect();
-    let profiles: Vec<_> = catalog.profiles().iter().collect();
+    let profiles = NAMES.map(|name| catalog.profiles().get(name));
     text + &format!("{namespaces:#?} {:#?} {profiles:?} {:?}", catalog.policies(), catalog.counts())
 }
 
