@@ -19,8 +19,13 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use opportune_core::{admit::Options, discover::Catalog, review};
+use opportune_core::{
+    admit::Options,
+    discover::{Catalog, Inventory},
+    review,
+};
 use sample::{Others, WANTED};
+use serde_json::Value;
 
 /// The catalog's size plays no part (`make bench-check`); one that is made quickly, then.
 const OFFERS: usize = 1000;
@@ -30,11 +35,13 @@ const RUNS: u64 = 10;
 const MARGIN: f64 = 1.08;
 /// Limits further than this above what is measured are to be recorded anew.
 const SLACK: f64 = 0.85;
-const CASES: [&str; 5] =
+const REVIEWS: [&str; 5] =
     ["full-injection", "nothing-to-do", "update-without-change", "update-not-asking", "scale"];
+/// One offer of [`sample::LARGE`] changes: it is taken, another catalog is made, and the last one is dropped.
+const CHANGE: &str = "catalog-after-a-change";
 const HEAD: &str = "\
-# Instructions that one review may take, by what it is about. `.ci/instructions` compares; after a change that is worth its
-# price, or that makes a review cheaper, `.ci/instructions --record` writes this file.
+# Instructions that one review may take, by what it is about, or the next catalog. `.ci/instructions` compares; after a change
+# that is worth its price, or that makes one cheaper, `.ci/instructions --record` writes this file.
 ";
 
 fn main() -> ExitCode {
@@ -44,11 +51,12 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.limits");
-    let counts = CASES.map(|case| (case, count(case)));
+    let counts: Vec<_> = REVIEWS.into_iter().chain([CHANGE]).map(|case| (case, count(case))).collect();
     if arguments.iter().any(|argument| argument == "--record") {
-        let lines = counts.map(|(case, count)| format!("{case} {}\n", limit_for(count)));
-        fs::write(&file, HEAD.to_owned() + &lines.concat()).unwrap();
-        println!("{} has new limits:\n{}", file.display(), lines.concat().trim_end());
+        let lines: String =
+            counts.iter().map(|(case, count)| format!("{case} {}\n", limit_for(*count))).collect();
+        fs::write(&file, HEAD.to_owned() + &lines).unwrap();
+        println!("{} has new limits:\n{}", file.display(), lines.trim_end());
         return ExitCode::SUCCESS;
     }
     compare(&counts, &fs::read_to_string(&file).unwrap())
@@ -108,6 +116,9 @@ fn count(case: &str) -> u64 {
 
 /// Runs one case, under callgrind.
 fn run(case: &str) {
+    if case == CHANGE {
+        return run_changes();
+    }
     let catalog = sample::catalog(OFFERS, Others::ForOthers);
     let (body, is_patched) = match case {
         "full-injection" => (sample::create(&WANTED), true),
@@ -115,7 +126,7 @@ fn run(case: &str) {
         "update-without-change" => (sample::update_without_change(&WANTED, &catalog), false),
         "update-not-asking" => (sample::UPDATE.to_vec(), false),
         "scale" => (sample::SCALE.to_vec(), false),
-        _ => panic!("there is no case {case}: {CASES:?}"),
+        _ => panic!("there is no case {case}: {REVIEWS:?}, {CHANGE}"),
     };
     let options = Options::default();
     // What is made once is made here.
@@ -135,4 +146,32 @@ fn run(case: &str) {
 #[inline(never)]
 fn measured(body: &[u8], catalog: &Catalog, options: &Options) {
     let _ = black_box(review::answer(black_box(body), catalog, options));
+}
+
+fn run_changes() {
+    let mut inventory = sample::inventory(sample::LARGE, Others::ForOthers);
+    let before = inventory.snapshot();
+    let mut objects = sample::cluster(sample::LARGE, Others::ForOthers);
+    objects.retain(|object| object["kind"] == "ServiceOffer");
+    // Offers from all over the cluster, of each intent and for each kind of consumers.
+    let step = objects.len() / (RUNS as usize + 1);
+    let objects = objects.into_iter().rev().step_by(step).map(|mut object| {
+        object["spec"]["priority"] = (-1).into();
+        object
+    });
+    let mut objects = objects.collect::<Vec<_>>().into_iter();
+    // The first has the allocator tidy up what the making of all this left.
+    inventory.apply(&objects.next().unwrap()).unwrap();
+    let mut catalog = inventory.changed().unwrap();
+    drop(before);
+    for object in objects.as_slice().iter().take(RUNS as usize) {
+        measured_change(&mut inventory, &mut catalog, object);
+    }
+}
+
+/// Counted like [`measured`], by its name.
+#[inline(never)]
+fn measured_change(inventory: &mut Inventory, catalog: &mut Catalog, object: &Value) {
+    inventory.apply(black_box(object)).unwrap();
+    *catalog = inventory.changed().unwrap();
 }

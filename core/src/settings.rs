@@ -1,5 +1,5 @@
 //! Settings: the facts about an offer, by their canonical names (design 1.5), and what follows from them.
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 use crate::{
     encode,
@@ -46,9 +46,9 @@ pub enum Fact {
     Composed(Template),
 }
 
-/// The facts about one offer, by canonical name.
+/// The facts about one offer, by canonical name: a sorted list, as there are many offers and few facts about each.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Settings(BTreeMap<String, Fact>);
+pub struct Settings(Vec<(Cow<'static, str>, Fact)>);
 
 /// Why a setting can't be used: its offer is incomplete.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,7 +96,17 @@ impl Fact {
 impl Settings {
     /// The fact of that name.
     pub fn get(&self, name: &str) -> Option<&Fact> {
-        self.0.get(name)
+        self.0.get(self.place(name).ok()?).map(|(_, fact)| fact)
+    }
+
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| other.as_ref().cmp(name))
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Ok(place) = self.place(name) {
+            self.0.remove(place);
+        }
     }
 
     /// The value of that name, where it is known and no secret.
@@ -106,23 +116,30 @@ impl Settings {
 
     /// All facts, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Fact)> {
-        self.0.iter().map(|(name, fact)| (name.as_str(), fact))
+        self.0.iter().map(|(name, fact)| (name.as_ref(), fact))
     }
 
     /// Whether any of them is a secret.
     pub fn has_secrets(&self) -> bool {
-        self.0.values().any(Fact::is_secret)
+        self.0.iter().any(|(_, fact)| fact.is_secret())
     }
 
     /// Sets a fact that may be corrected later.
     pub fn set(&mut self, name: &str, fact: Fact) {
-        self.0.insert(name.to_owned(), fact);
+        match self.place(name) {
+            Ok(place) => {
+                if let Some((_, known)) = self.0.get_mut(place) {
+                    *known = fact;
+                }
+            }
+            Err(place) => self.0.insert(place, (named(name), fact)),
+        }
     }
 
     /// Sets a fact where none is yet.
     pub fn set_default(&mut self, name: &str, fact: impl FnOnce() -> Fact) {
-        if !self.0.contains_key(name) {
-            self.0.insert(name.to_owned(), fact());
+        if let Err(place) = self.place(name) {
+            self.0.insert(place, (named(name), fact()));
         }
     }
 
@@ -140,7 +157,7 @@ impl Settings {
     /// that it is made of is known.
     fn add_product_facts<'a>(&mut self, facts: impl IntoIterator<Item = (&'a str, &'a Template)>) {
         for (name, template) in facts {
-            if self.0.contains_key(name) {
+            if self.get(name).is_some() {
                 continue;
             }
             let parts: Option<Vec<&Fact>> = template.placeholders().map(|p| self.get(&p.setting)).collect();
@@ -198,6 +215,7 @@ impl Settings {
             Some(Known::Storage) => self.check_storage(&mut problems),
             Some(Known::Analytics) | None => {}
         }
+        self.0.shrink_to_fit();
         problems
     }
 
@@ -213,15 +231,16 @@ impl Settings {
         for secret in SECRETS {
             if self.literal(secret).is_some() {
                 // Not even an operator's list of offers shall repeat it.
-                self.0.remove(secret);
+                self.remove(secret);
                 problems.push(Problem::new(secret, "a secret: name the Secret that holds it as credentials"));
             }
         }
-        let has_login =
-            |(name, fact): (&String, &Fact)| fact.literal().is_some_and(has_login).then(|| name.clone());
-        let with_login: Vec<String> = self.0.iter().filter_map(has_login).collect();
+        let has_login = |(name, fact): &(Cow<'static, str>, Fact)| {
+            fact.literal().is_some_and(has_login).then(|| name.clone())
+        };
+        let with_login: Vec<_> = self.0.iter().filter_map(has_login).collect();
         for name in with_login {
-            self.0.remove(&name);
+            self.remove(&name);
             problems.push(Problem::new(
                 name,
                 "has a password in it: name the Secret that holds it as credentials",
@@ -319,6 +338,12 @@ impl Settings {
         };
         needed.iter().copied().filter(is_missing).collect()
     }
+}
+
+/// A setting's name, without memory of its own where it is a known one.
+fn named(name: &str) -> Cow<'static, str> {
+    let mut known = COMMON.iter().chain(&LDAP).chain(&MAIL).chain(&ANALYTICS).chain(&STORAGE);
+    known.find(|known| **known == name).map_or_else(|| name.to_owned().into(), |known| (*known).into())
 }
 
 /// Whether a text is an address with a password: `scheme://user:password@host`, or one in its query.

@@ -131,7 +131,7 @@ impl Common<'_> {
 
     /// Those by which workloads without annotations get what their Namespaces say.
     fn of_namespaces(&self, catalog: &Catalog) -> Vec<Value> {
-        let mut saying: Vec<(&String, bool)> = catalog
+        let mut saying: Vec<(&str, bool)> = catalog
             .namespaces()
             .filter(|(name, _)| self.options.is_on(catalog, name))
             .filter_map(|(name, facts)| Some((name, !facts.defaults.as_ref()?.wishes.requires.is_empty())))
@@ -139,7 +139,7 @@ impl Common<'_> {
         saying.sort_unstable();
         let one = |what: &str, is_strict: bool, not: &str| {
             let named = saying.iter().filter(|(_, requires)| *requires == is_strict);
-            let names: Vec<&String> = named.map(|(name, _)| *name).collect();
+            let names: Vec<&str> = named.map(|(name, _)| *name).collect();
             let webhook = Webhook {
                 name: format!("{what}.{OF_NAMESPACES}"),
                 is_strict,
@@ -182,7 +182,7 @@ impl Common<'_> {
         &self,
         selector: Option<&LabelSelector>,
         is_by_label: bool,
-        names: Option<&[&String]>,
+        names: Option<&[&str]>,
     ) -> Value {
         let selector = selector.map_or_else(|| json!({}), |selector| json!(selector));
         let expressions = selector.get("matchExpressions").and_then(Value::as_array);

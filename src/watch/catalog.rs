@@ -13,10 +13,10 @@ use opportune_core::{
     workload::Kinds,
 };
 use serde_json::Value;
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, panic::resume_unwind, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, mpsc},
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
@@ -196,7 +196,7 @@ impl Feed {
             self.read_config_maps().await;
         }
         let begun = Instant::now();
-        if let Some(catalog) = self.inventory.changed() {
+        if let Some(catalog) = self.make().await {
             self.catalog.store(Arc::new(catalog));
             let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             tracing::debug!(micros, "the catalog changed");
@@ -210,6 +210,30 @@ impl Feed {
             tracing::info!(offers = self.catalog.load().offers().count(), "the cluster was read");
         }
         begun.elapsed()
+    }
+
+    /// What changed, drawn on a thread that answers nobody: in a namespace with many Services it may take a while. Old catalogs
+    /// need no such care: what was not shared with the next one is little.
+    async fn make(&mut self) -> Option<Catalog> {
+        if self.inventory.is_settled() {
+            return None;
+        }
+        let mut inventory = std::mem::take(&mut self.inventory);
+        let made = spawn_blocking(move || {
+            let catalog = inventory.changed();
+            (inventory, catalog)
+        });
+        match made.await {
+            Ok((inventory, catalog)) => {
+                self.inventory = inventory;
+                catalog
+            }
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                // Only where the process ends.
+                Err(_) => std::future::pending().await,
+            },
+        }
     }
 
     /// The first offers must not lack what stands in a ConfigMap.

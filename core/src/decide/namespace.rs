@@ -25,7 +25,7 @@ impl NamespaceDefaults {
         let said = annotations.iter().filter(|(key, _)| is_default(key));
         let mut defaults = Self::default();
         for (key, value) in said {
-            let value = Value::from(value.as_str());
+            let value = Value::from(value);
             if let Err(problem) = defaults.wishes.read_one(key, &value) {
                 defaults.problems.push(problem);
             }

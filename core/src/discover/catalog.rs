@@ -1,26 +1,30 @@
 //! The catalog: all that is known at one moment, indexed so that a question costs what its answer is long.
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+//!
+//! The [`Inventory`](super::Inventory) changes its own catalog offer by offer; what others see are copies, which share with it
+//! and with each other all that did not change in between.
+use std::{borrow::Cow, cmp::Ordering, collections::BTreeSet, sync::Arc};
 
-use super::{AppAddress, Consumers, Labels, Offer, OfferId, Origin, Policy, Recipes, route::Addresses};
+use super::{
+    AppAddress, Consumers, Labels, Offer, OfferId, Origin, Policy, Recipes, index::Index, route::Addresses,
+    sorted::Sorted,
+};
 use crate::{decide::NamespaceDefaults, inject::profile::Profiles, intent::Intent, keys};
 
-/// All offers, profiles and namespaces known at one moment: an immutable snapshot.
-#[derive(Debug, Default)]
+/// All offers, profiles and namespaces known at one moment: an immutable snapshot. A copy shares everything.
+#[derive(Debug, Clone, Default)]
 pub struct Catalog {
-    offers: Vec<Arc<Offer>>,
-    usable: HashMap<Intent, Index>,
-    incomplete: HashMap<Intent, Index>,
-    by_id: HashMap<Intent, HashMap<OfferId, Arc<Offer>>>,
-    by_name: HashMap<Intent, HashMap<String, Vec<Arc<Offer>>>>,
-    pub(super) namespaces: HashMap<String, NamespaceFacts>,
-    pub(super) addresses: HashMap<String, Arc<Addresses>>,
-    pub(super) profiles: Profiles,
+    /// By intent and id.
+    pub(super) offers: Sorted<Arc<Offer>>,
+    /// By name, intent and id.
+    by_name: Sorted<Arc<Offer>>,
+    usable: Index,
+    incomplete: Index,
+    pub(super) namespaces: Sorted<(Arc<str>, Arc<NamespaceFacts>)>,
+    pub(super) addresses: Sorted<(Arc<str>, Arc<Addresses>)>,
+    pub(super) profiles: Arc<Profiles>,
     /// Higher priority first, then by name.
-    pub(super) policies: Vec<Arc<Policy>>,
-    pub(super) gone_policies: BTreeSet<String>,
+    pub(super) policies: Arc<Vec<Arc<Policy>>>,
+    pub(super) gone_policies: Arc<BTreeSet<String>>,
     recipes: Arc<Recipes>,
 }
 
@@ -59,45 +63,32 @@ pub enum NotForNamespace {
     NotConsumer,
 }
 
-/// Offers of one intent, by who may use them.
-#[derive(Debug, Default)]
-struct Index {
-    own: HashMap<String, Vec<Arc<Offer>>>,
-    by_label: HashMap<(String, String), Vec<Arc<Offer>>>,
-    by_selector: Vec<Arc<Offer>>,
-    everyone: Vec<Arc<Offer>>,
-}
-
 // === impl Catalog ===
 
 impl Catalog {
-    pub(super) fn new(
-        mut offers: Vec<Arc<Offer>>,
-        namespaces: HashMap<String, NamespaceFacts>,
-        addresses: HashMap<String, Arc<Addresses>>,
-        profiles: Profiles,
-        recipes: Arc<Recipes>,
-    ) -> Self {
-        offers.sort_by(|a, b| (&a.intent, &a.id).cmp(&(&b.intent, &b.id)));
-        let mut catalog = Self { namespaces, addresses, profiles, recipes, ..Self::default() };
-        for offer in &offers {
-            let intent = offer.intent.clone();
-            catalog.by_id.entry(intent.clone()).or_default().insert(offer.id.clone(), offer.clone());
-            let names = catalog.by_name.entry(intent.clone()).or_default();
-            names.entry(offer.id.name.clone()).or_default().push(offer.clone());
-            if offer.is_trap {
-                continue;
-            }
-            let reaches = catalog.reaches_others(offer).is_ok();
-            let index = if offer.is_complete() { &mut catalog.usable } else { &mut catalog.incomplete };
-            index.entry(intent).or_default().add(offer, reaches);
+    pub(super) fn new(recipes: Arc<Recipes>, profiles: Arc<Profiles>) -> Self {
+        Self { recipes, profiles, ..Self::default() }
+    }
+
+    /// Takes an offer, in place of one of the same intent and object.
+    pub(super) fn put(&mut self, offer: &Arc<Offer>) {
+        self.take_out(offer);
+        self.offers.insert(Arc::clone(offer), is_made_of(&offer.intent, &offer.id));
+        self.by_name.insert(Arc::clone(offer), |other| by_name(other).cmp(&by_name(offer)));
+        if offer.is_trap {
+            return;
         }
-        for index in catalog.usable.values_mut().chain(catalog.incomplete.values_mut()) {
-            // Nobody's own namespace: within this list every offer stands elsewhere.
-            index.everyone.sort_by_cached_key(|offer| offer.rank(""));
-        }
-        catalog.offers = offers;
-        catalog
+        let reaches = self.reaches_others(offer).is_ok();
+        let index = if offer.is_complete() { &mut self.usable } else { &mut self.incomplete };
+        index.add(offer, reaches);
+    }
+
+    /// Takes out the offer of that intent and object, whatever became of its namespace.
+    pub(super) fn take_out(&mut self, offer: &Offer) {
+        let Some(offer) = self.offers.remove(is_made_of(&offer.intent, &offer.id)) else { return };
+        self.by_name.remove(|other| by_name(other).cmp(&by_name(&offer)));
+        let index = if offer.is_complete() { &mut self.usable } else { &mut self.incomplete };
+        index.remove(&offer);
     }
 
     /// All offers, complete or not, by intent, namespace and name.
@@ -128,23 +119,24 @@ impl Catalog {
     /// The policies that select a namespace, in their order.
     pub fn policies_in(&self, namespace: &str) -> impl Iterator<Item = &Arc<Policy>> {
         // Where there are none, labels need not be looked at.
-        let labels = if self.policies.is_empty() { Labels::new() } else { self.labels(namespace) };
+        let labels =
+            if self.policies.is_empty() { Cow::Owned(Labels::new()) } else { self.labels(namespace) };
         self.policies.iter().filter(move |policy| policy.selects_namespace(&labels))
     }
 
     /// What a namespace's annotations say for its workloads.
     pub fn namespace_defaults(&self, namespace: &str) -> Option<&Arc<NamespaceDefaults>> {
-        self.namespaces.get(namespace)?.defaults.as_ref()
+        self.facts(namespace)?.defaults.as_ref()
     }
 
     /// The namespaces that are known, by name.
-    pub fn namespaces(&self) -> impl Iterator<Item = (&String, &NamespaceFacts)> {
-        self.namespaces.iter()
+    pub fn namespaces(&self) -> impl Iterator<Item = (&str, &NamespaceFacts)> {
+        self.namespaces.iter().map(|(name, facts)| (name.as_ref(), facts.as_ref()))
     }
 
     /// Whether a namespace is one that hands this intent to others: a policy does not make it use what it offers itself.
     pub fn is_provider(&self, namespace: &str, intent: &Intent) -> bool {
-        let provides = self.namespaces.get(namespace).and_then(|facts| facts.provides.as_ref());
+        let provides = self.facts(namespace).and_then(|facts| facts.provides.as_ref());
         provides.is_some_and(|only| {
             only.as_ref().is_none_or(|intents| intents.iter().any(|name| name == intent.as_str()))
         })
@@ -158,19 +150,19 @@ impl Catalog {
     /// The complete offers that `namespace` may use, in the order of design 1.3; traps are left out.
     pub fn candidates<'a>(
         &'a self,
-        intent: &Intent,
+        intent: &'a Intent,
         namespace: &'a str,
     ) -> impl Iterator<Item = &'a Arc<Offer>> {
-        self.listed(self.usable.get(intent), namespace)
+        self.listed(&self.usable, intent, namespace)
     }
 
     /// The incomplete offers that `namespace` could use if they were complete, in the same order.
     pub fn incomplete<'a>(
         &'a self,
-        intent: &Intent,
+        intent: &'a Intent,
         namespace: &'a str,
     ) -> impl Iterator<Item = &'a Arc<Offer>> {
-        self.listed(self.incomplete.get(intent), namespace)
+        self.listed(&self.incomplete, intent, namespace)
     }
 
     /// The offers of that name, complete or not, traps included, that `namespace` may use, in the same order.
@@ -178,13 +170,11 @@ impl Catalog {
     /// `name` is `name` or `namespace/name`.
     pub fn named(&self, intent: &Intent, name: &str, namespace: &str) -> Vec<&Arc<Offer>> {
         let (of, name) = name.split_once('/').map_or((None, name), |(of, name)| (Some(of), name));
-        let offers = self.by_name.get(intent).and_then(|names| names.get(name));
-        let mut offers: Vec<_> = offers
-            .into_iter()
-            .flatten()
+        let named = self.by_name.range(|other| (other.id.name.as_str(), &other.intent).cmp(&(name, intent)));
+        let mut offers: Vec<_> = named
             .filter(|offer| of.is_none_or(|of| offer.is_in(of)) && self.admits(offer, namespace).is_ok())
             .collect();
-        offers.sort_by_cached_key(|offer| offer.rank(namespace));
+        offers.sort_by(|a, b| a.rank(namespace).cmp(&b.rank(namespace)));
         offers
     }
 
@@ -200,7 +190,7 @@ impl Catalog {
 
     /// The offer made from that object.
     pub fn offer(&self, intent: &Intent, id: &OfferId) -> Option<&Arc<Offer>> {
-        self.by_id.get(intent)?.get(id)
+        self.offers.get(is_made_of(intent, id))
     }
 
     /// Whether `namespace` may use `offer`.
@@ -222,13 +212,13 @@ impl Catalog {
     /// Service that selects them. Of several: one with TLS first, then one to all of its host, then the first in byte
     /// order of hosts.
     pub fn app_address(&self, namespace: &str, pod_labels: &Labels) -> Option<AppAddress> {
-        self.addresses.get(namespace)?.find(pod_labels)
+        self.addresses.get(|(name, _)| name.as_ref().cmp(namespace))?.1.find(pod_labels)
     }
 
     /// What a namespace's label says about injection.
     pub fn namespace_label(&self, namespace: &str) -> NamespaceLabel {
-        let Some(facts) = self.namespaces.get(namespace) else { return NamespaceLabel::Unknown };
-        match facts.labels.get(keys::INJECT).map(String::as_str) {
+        let Some(facts) = self.facts(namespace) else { return NamespaceLabel::Unknown };
+        match facts.labels.get(keys::INJECT) {
             Some("enabled") => NamespaceLabel::Enabled,
             Some("disabled") => NamespaceLabel::Disabled,
             _ => NamespaceLabel::Absent,
@@ -244,7 +234,7 @@ impl Catalog {
                 counts.insert((intent, state), 0);
             }
         }
-        for offer in &self.offers {
+        for offer in self.offers.iter() {
             let state = if offer.is_complete() { "complete" } else { "incomplete" };
             *counts.entry((offer.intent.metric_label(), state)).or_default() += 1;
         }
@@ -252,16 +242,20 @@ impl Catalog {
     }
 
     /// The labels by which consumers are selected; of an unknown namespace only its name is known.
-    fn labels(&self, namespace: &str) -> Labels {
-        match self.namespaces.get(namespace) {
-            Some(facts) => facts.labels.clone(),
-            None => Labels::from([(keys::NAMESPACE_NAME.to_owned(), namespace.to_owned())]),
+    fn labels(&self, namespace: &str) -> Cow<'_, Labels> {
+        match self.facts(namespace) {
+            Some(facts) => Cow::Borrowed(&facts.labels),
+            None => Cow::Owned([(keys::NAMESPACE_NAME, namespace)].into_iter().collect()),
         }
+    }
+
+    pub(super) fn facts(&self, namespace: &str) -> Option<&NamespaceFacts> {
+        Some(&self.namespaces.get(|(name, _)| name.as_ref().cmp(namespace))?.1)
     }
 
     fn reaches_others(&self, offer: &Offer) -> Result<(), NotForNamespace> {
         let Some(namespace) = &offer.id.namespace else { return Ok(()) };
-        match self.namespaces.get(namespace).and_then(|facts| facts.provides.as_ref()) {
+        match self.facts(namespace).and_then(|facts| facts.provides.as_ref()) {
             None => Err(NotForNamespace::NoProvider),
             Some(Some(intents)) if !intents.iter().any(|intent| intent == offer.intent.as_str()) => {
                 Err(NotForNamespace::NotProvided)
@@ -274,16 +268,14 @@ impl Catalog {
     /// more than those that are looked at.
     fn listed<'a>(
         &'a self,
-        index: Option<&'a Index>,
+        index: &'a Index,
+        intent: &'a Intent,
         namespace: &'a str,
     ) -> impl Iterator<Item = &'a Arc<Offer>> {
-        let (mut near, everyone) = match index {
-            Some(index) => (index.near(namespace, &self.labels(namespace)), index.everyone.as_slice()),
-            None => (Vec::new(), &[][..]),
-        };
-        near.sort_by_cached_key(|offer| offer.rank(namespace));
+        let mut near = index.near(intent, namespace, &self.labels(namespace));
+        near.sort_by(|a, b| a.rank(namespace).cmp(&b.rank(namespace)));
         let mut near = near.into_iter().peekable();
-        let mut far = everyone.iter().filter(move |offer| !offer.is_in(namespace)).peekable();
+        let mut far = index.everyone(intent).filter(move |offer| !offer.is_in(namespace)).peekable();
         std::iter::from_fn(move || match (near.peek(), far.peek()) {
             (Some(a), Some(b)) if a.rank(namespace) <= b.rank(namespace) => near.next(),
             (Some(_), None) => near.next(),
@@ -292,50 +284,13 @@ impl Catalog {
     }
 }
 
-// === impl Index ===
+/// How an offer stands to that of an intent and an object, in the order of [`Catalog::offers`].
+fn is_made_of(intent: &Intent, id: &OfferId) -> impl Fn(&Arc<Offer>) -> Ordering {
+    |offer| (&offer.intent, &offer.id).cmp(&(intent, id))
+}
 
-impl Index {
-    fn add(&mut self, offer: &Arc<Offer>, reaches_others: bool) {
-        if let Some(namespace) = &offer.id.namespace {
-            self.own.entry(namespace.clone()).or_default().push(offer.clone());
-        }
-        let Consumers::Selected(selector) = &offer.consumers else { return };
-        if !reaches_others {
-            return;
-        }
-        if selector.is_everything() {
-            self.everyone.push(offer.clone());
-            return;
-        }
-        // By the keys that the fewest others are found by: a label that everybody selects would make the list long.
-        let load = |pairs: &Vec<(String, String)>| {
-            pairs.iter().map(|pair| self.by_label.get(pair).map_or(0, Vec::len)).max()
-        };
-        let rarest = selector.index_keys().min_by_key(load);
-        match rarest {
-            Some(pairs) => {
-                for pair in pairs {
-                    self.by_label.entry(pair).or_default().push(offer.clone());
-                }
-            }
-            None => self.by_selector.push(offer.clone()),
-        }
-    }
-
-    /// What is offered to this namespace in particular: its own, and what selects it.
-    fn near(&self, namespace: &str, labels: &Labels) -> Vec<&Arc<Offer>> {
-        let own = self.own.get(namespace).into_iter().flatten();
-        let by_label =
-            labels.iter().filter_map(|(k, v)| self.by_label.get(&(k.clone(), v.clone()))).flatten();
-        let selected = by_label.chain(&self.by_selector).filter(|offer| {
-            let selects = match &offer.consumers {
-                Consumers::Selected(selector) => selector.matches(labels),
-                Consumers::OwnNamespace => false,
-            };
-            selects && !offer.is_in(namespace)
-        });
-        own.chain(selected).collect()
-    }
+fn by_name(offer: &Offer) -> impl Ord {
+    (offer.id.name.as_str(), &offer.intent, &offer.id)
 }
 
 impl NotForNamespace {

@@ -3,7 +3,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Consumers, LabelSelector, Offer, OfferId, Origin, Source,
+    Consumers, LabelSelector, Labels, Offer, OfferId, Origin, Source,
     object::{self, ObjectError},
     recipe::Recipes,
     service::{add_credentials, add_settings, finish},
@@ -46,7 +46,7 @@ pub(super) fn service_offer(object: &Value, recipes: &Recipes) -> Result<Offer, 
         credentials,
         problems,
         is_trap: false,
-        pods: object::string_map(None),
+        pods: Labels::new(),
     })
 }
 
@@ -73,6 +73,6 @@ pub(super) fn storage_class(object: &Value, recipes: &Recipes) -> Result<Option<
         credentials: None,
         problems,
         is_trap: recipe.is_trap,
-        pods: object::string_map(None),
+        pods: Labels::new(),
     }))
 }

@@ -35,8 +35,9 @@ impl Catalog {
     /// What is otherwise here than in `before`.
     pub fn difference(&self, before: &Self) -> Difference {
         let mut difference = Difference::default();
-        // Both are sorted, and an offer that did not change is mostly the same one.
-        let (mut old, mut new) = (before.offers().peekable(), self.offers().peekable());
+        // Both are sorted, and an offer that did not change is mostly the same one, and shared with all beside it.
+        let old = before.offers.apart(&self.offers);
+        let (mut old, mut new) = (old.peekable(), self.offers.apart(&before.offers).peekable());
         loop {
             let changed = match (old.peek(), new.peek()) {
                 (None, None) => break,
@@ -53,21 +54,25 @@ impl Catalog {
             };
             difference.intents.extend(changed.map(|offer| offer.intent.clone()));
         }
-        let namespaces: BTreeSet<&String> = before.namespaces.keys().chain(self.namespaces.keys()).collect();
-        for name in namespaces {
-            let (old, new) = (before.namespaces.get(name), self.namespaces.get(name));
+        let both = before.namespaces.apart(&self.namespaces).chain(self.namespaces.apart(&before.namespaces));
+        for name in both.map(|(name, _)| name.as_ref()).collect::<BTreeSet<&str>>() {
+            let (old, new) = (before.facts(name), self.facts(name));
             if old.map(|facts| &facts.provides) != new.map(|facts| &facts.provides) {
                 let provided = before.offers().chain(self.offers()).filter(|offer| offer.is_in(name));
                 difference.intents.extend(provided.map(|offer| offer.intent.clone()));
             }
-            let said = |facts: &NamespaceFacts| (facts.labels.clone(), facts.defaults.clone());
+            let said = |facts: &'_ NamespaceFacts| (facts.labels.clone(), facts.defaults.clone());
             if old.map(said) != new.map(said) {
-                difference.namespaces.insert(name.clone());
+                difference.namespaces.insert(name.to_owned());
             }
         }
-        let routed: BTreeSet<&String> = before.addresses.keys().chain(self.addresses.keys()).collect();
-        let differs = |name: &&&String| before.addresses.get(**name) != self.addresses.get(**name);
-        difference.namespaces.extend(routed.iter().filter(differs).map(|name| (*name).clone()));
+        let both = before.addresses.apart(&self.addresses).chain(self.addresses.apart(&before.addresses));
+        for name in both.map(|(name, _)| name).collect::<BTreeSet<_>>() {
+            let stands = |(other, _): &(Arc<str>, _)| other.cmp(name);
+            if before.addresses.get(stands) != self.addresses.get(stands) {
+                difference.namespaces.insert(name.to_string());
+            }
+        }
         difference.has_policies = self.policies != before.policies;
         difference.has_profiles = !self.profiles.are_those(&before.profiles);
         difference

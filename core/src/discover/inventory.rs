@@ -1,18 +1,19 @@
 //! The inventory: one object in, its offers out. Only what offers need is kept of an object.
 use std::{
     cell::Cell,
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
 use serde_json::Value;
 
 use super::{
-    Catalog, Labels, NamespaceFacts, Offer, Recipes, declared,
+    Catalog, Labels, NamespaceFacts, Offer, OfferId, Recipes, Source, declared,
     object::{self, DEFAULT_NAMESPACE, ObjectError},
     policy::{Policies, Policy},
     route::{ROUTES, Routes},
     service::{ServiceFacts, Surroundings},
+    sorted::Sorted,
 };
 use crate::{
     decide::NamespaceDefaults,
@@ -36,17 +37,20 @@ pub type NamespacedName = (Option<String>, String);
 type ObjectKey = (&'static str, Option<String>, String);
 
 /// What the cluster holds, fed one object at a time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Inventory {
     recipes: Arc<Recipes>,
     built_in: Profiles,
-    services: BTreeMap<String, BTreeMap<String, ServiceFacts>>,
+    /// What follows from all this, changed offer by offer: snapshots are copies of it.
+    catalog: Catalog,
+    /// By namespace and name.
+    services: Sorted<Arc<ServiceFacts>>,
     /// Namespaces and names of ConfigMaps that recipes look for, by namespace and name of the Service.
     sought: BTreeMap<(String, String), (String, String)>,
     config_maps: BTreeMap<String, BTreeMap<String, Labels>>,
     workloads: BTreeMap<String, BTreeMap<ObjectKey, Pods>>,
-    offers: BTreeMap<ObjectKey, Vec<Arc<Offer>>>,
-    namespaces: HashMap<String, NamespaceFacts>,
+    /// All offers of the catalog, by id.
+    offers: Sorted<Arc<Offer>>,
     routes: Routes,
     /// Namespaces where what stands around Services changed since the last snapshot.
     changed: BTreeSet<String>,
@@ -56,11 +60,12 @@ pub struct Inventory {
     is_changed: bool,
 }
 
-/// What is kept of a workload: which Services its pods are behind, and what they run.
+/// What is kept of a workload that runs something that recipes know: which Services its pods are behind, and what it is.
 #[derive(Debug, PartialEq, Eq)]
 struct Pods {
     labels: Labels,
-    images: Vec<String>,
+    /// Those that a recipe knows.
+    images: Box<[String]>,
 }
 
 const WORKLOADS: [&str; 4] = ["Deployment", "StatefulSet", "DaemonSet", "Pod"];
@@ -71,19 +76,11 @@ impl Inventory {
     /// An empty inventory that knows these recipes and profiles.
     pub fn new(recipes: Arc<Recipes>, profiles: Profiles) -> Self {
         Self {
+            catalog: Catalog::new(recipes.clone(), Arc::new(profiles.clone())),
             recipes,
             built_in: profiles,
-            services: BTreeMap::new(),
-            sought: BTreeMap::new(),
-            config_maps: BTreeMap::new(),
-            workloads: BTreeMap::new(),
-            offers: BTreeMap::new(),
-            namespaces: HashMap::new(),
-            routes: Routes::default(),
-            changed: BTreeSet::new(),
-            profiles: BTreeMap::new(),
-            policies: Policies::default(),
             is_changed: true,
+            ..Self::default()
         }
     }
 
@@ -147,18 +144,25 @@ impl Inventory {
         let nested = |namespace: &String, name: &String| (Some(namespace.clone()), name.clone());
         match kind {
             "Service" => {
-                self.services.iter().flat_map(|(ns, all)| all.keys().map(move |n| nested(ns, n))).collect()
+                let places = self.services.iter().map(|service| (&*service.namespace, &*service.name));
+                places.map(|(space, name)| (Some(space.to_owned()), name.to_owned())).collect()
             }
             "ConfigMap" => {
                 self.config_maps.iter().flat_map(|(ns, all)| all.keys().map(move |n| nested(ns, n))).collect()
             }
-            "Namespace" => self.namespaces.keys().map(|name| (None, name.clone())).collect(),
+            "Namespace" => self.catalog.namespaces().map(|(name, _)| (None, name.to_owned())).collect(),
             "AppProfile" => self.profiles.keys().map(|name| (None, name.clone())).collect(),
             "InjectionPolicy" => self.policies.names().map(|name| (None, name.clone())).collect(),
             kind if ROUTES.contains(&kind) => self.routes.names(kind).map(|(ns, n)| nested(ns, n)).collect(),
-            _ => {
-                let keys = self.workloads.values().flat_map(BTreeMap::keys).chain(self.offers.keys());
+            kind if WORKLOADS.contains(&kind) => {
+                let keys = self.workloads.values().flat_map(BTreeMap::keys);
                 keys.filter(|(of, ..)| *of == kind).map(|(_, ns, name)| (ns.clone(), name.clone())).collect()
+            }
+            _ => {
+                let ids = self.offers.iter().map(|offer| &offer.id);
+                ids.filter(|id| id.source.kind() == kind)
+                    .map(|id| (id.namespace.clone(), id.name.clone()))
+                    .collect()
             }
         }
     }
@@ -167,9 +171,7 @@ impl Inventory {
         let space = namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
         match kind {
             "Service" => {
-                if let Some(services) = self.services.get_mut(space) {
-                    services.remove(name);
-                }
+                self.services.remove(|service| service.place().cmp(&(space, name)));
                 let sought = self.sought.remove(&(space.to_owned(), name.clone()));
                 if let Some((_, config_map)) =
                     sought.filter(|place| !self.sought.values().any(|p| p == place))
@@ -178,17 +180,21 @@ impl Inventory {
                     known.remove(&config_map);
                 }
                 self.routes.reselect(space);
-                self.drop_offers(&("Service", Some(space.to_owned()), name.clone()));
+                self.drop_offer(&OfferId::namespaced(space, name, Source::Service));
             }
-            "Namespace" => self.is_changed |= self.namespaces.remove(name).is_some(),
+            "Namespace" => self.set_facts(name, None),
             "ConfigMap" => {
                 if self.config_maps.get_mut(space).is_some_and(|known| known.remove(name).is_some()) {
                     self.changed.insert(space.to_owned());
                 }
             }
-            "StorageClass" => self.drop_offers(&("StorageClass", None, name.clone())),
-            "ServiceOffer" => self.drop_offers(&("ServiceOffer", Some(space.to_owned()), name.clone())),
-            "AppProfile" => self.is_changed |= self.profiles.remove(name).is_some(),
+            "StorageClass" => self.drop_offer(&OfferId::of_cluster(name, Source::StorageClass)),
+            "ServiceOffer" => self.drop_offer(&OfferId::namespaced(space, name, Source::ServiceOffer)),
+            "AppProfile" => {
+                if self.profiles.remove(name).is_some() {
+                    self.set_profiles();
+                }
+            }
             "InjectionPolicy" => self.is_changed |= self.policies.remove(name),
             kind if ROUTES.contains(&kind) => self.routes.remove(kind, space, name),
             _ => {
@@ -209,7 +215,6 @@ impl Inventory {
                 all.remove(namespace);
             }
         }
-        drop_from(&mut self.services, namespace);
         drop_from(&mut self.config_maps, namespace);
         drop_from(&mut self.workloads, namespace);
     }
@@ -223,20 +228,19 @@ impl Inventory {
             ("", "ConfigMap") => self.apply_config_map(object),
             ("storage.k8s.io", "StorageClass") => {
                 let offer = declared::storage_class(object, &self.recipes)?;
-                let key = ("StorageClass", None, object::name(object)?);
-                Ok(self.set_offers(key, offer.into_iter().collect()))
+                let id = OfferId::of_cluster(&object::name(object)?, Source::StorageClass);
+                Ok(self.set_offer(&id, offer))
             }
             ("networking.k8s.io", "Ingress") => self.routes.apply("Ingress", object),
             ("gateway.networking.k8s.io", "HTTPRoute") => self.routes.apply("HTTPRoute", object),
             (keys::GROUP, "ServiceOffer") => {
                 let offer = declared::service_offer(object, &self.recipes)?;
-                let (namespace, name) = object::namespaced_name(object)?;
-                Ok(self.set_offers(("ServiceOffer", Some(namespace), name), vec![offer]))
+                Ok(self.set_offer(&offer.id.clone(), Some(offer)))
             }
             (keys::GROUP, "AppProfile") => {
                 let profile = Profile::from_resource(object).map_err(ObjectError::new)?;
                 self.profiles.insert(profile.name.clone(), Arc::new(profile));
-                self.is_changed = true;
+                self.set_profiles();
                 Ok(Taken::Known)
             }
             (keys::GROUP, "InjectionPolicy") => {
@@ -251,6 +255,11 @@ impl Inventory {
         }
     }
 
+    /// Whether nothing was told since the last snapshot that could make a difference; [`Inventory::changed`] would look.
+    pub fn is_settled(&self) -> bool {
+        !self.is_changed && self.changed.is_empty() && self.routes.is_settled()
+    }
+
     /// All that is known now, where that is something else than at the last snapshot: most of what a cluster tells, such
     /// as the status of a Deployment, makes no difference to us.
     pub fn changed(&mut self) -> Option<Catalog> {
@@ -262,14 +271,10 @@ impl Inventory {
     pub fn snapshot(&mut self) -> Catalog {
         self.settle();
         self.is_changed = false;
-        let offers = self.offers.values().flatten().cloned().collect();
-        let profiles = self.built_in.with(self.profiles.values().cloned());
-        let addresses = self.routes.addresses();
-        let mut catalog =
-            Catalog::new(offers, self.namespaces.clone(), addresses, profiles, self.recipes.clone());
-        catalog.policies = self.policies.sorted();
-        catalog.gone_policies = self.policies.gone();
-        catalog
+        self.catalog.addresses = self.routes.addresses();
+        self.catalog.policies = self.policies.sorted();
+        self.catalog.gone_policies = self.policies.gone();
+        self.catalog.clone()
     }
 
     /// Draws what follows from what changed.
@@ -281,35 +286,62 @@ impl Inventory {
     }
 
     fn apply_service(&mut self, object: &Value) -> Result<Taken, ObjectError> {
-        let service = ServiceFacts::read(object)?;
-        let namespace = service.namespace.clone();
-        let taken = self.recognise(&service);
-        let services = self.services.entry(namespace.clone()).or_default();
-        if services.get(&service.name).and_then(ServiceFacts::pods) != service.pods() {
-            self.routes.reselect(&namespace);
+        let mut service = ServiceFacts::read(object, &self.recipes)?;
+        let beside = self.services.get(|other| other.namespace.cmp(&service.namespace));
+        if let Some(beside) = beside {
+            service.namespace = Arc::clone(&beside.namespace);
         }
-        services.insert(service.name.clone(), service);
+        let taken = self.recognise(&service);
+        let service = Arc::new(service);
+        let known = self.services.get(|other| other.place().cmp(&service.place()));
+        if known.and_then(|known| known.pods()) != service.pods() {
+            self.routes.reselect(&service.namespace);
+        }
+        self.services.insert(Arc::clone(&service), |other| other.place().cmp(&service.place()));
         taken
     }
 
     fn apply_namespace(&mut self, object: &Value) -> Result<Taken, ObjectError> {
         let name = object::name(object)?;
-        let mut labels = object::labels(object, "labels");
-        labels.insert(keys::NAMESPACE_NAME.to_owned(), name.clone());
-        let is_provider = labels.get(keys::PROVIDER).is_some_and(|value| value == "true");
-        let annotations = object::labels(object, "annotations");
+        let own = [(keys::NAMESPACE_NAME, name.as_str())];
+        let labels: Labels = object::labels(object, "labels").chain(own).collect();
+        let is_provider = labels.has(keys::PROVIDER, "true");
+        let annotations: Labels = object::labels(object, "annotations").collect();
         let provides = annotations.get(keys::PROVIDES);
-        let list = |text: &String| crate::decide::list(text).map(str::to_owned).collect();
+        let list = |text: &str| crate::decide::list(text).map(str::to_owned).collect();
         let facts = NamespaceFacts {
             labels,
             provides: is_provider.then(|| provides.map(list)),
             defaults: NamespaceDefaults::read(&annotations).map(Arc::new),
         };
-        if self.namespaces.get(&name) != Some(&facts) {
-            self.is_changed = true;
-            self.namespaces.insert(name, facts);
-        }
+        self.set_facts(&name, Some(facts));
         Ok(Taken::Known)
+    }
+
+    fn set_facts(&mut self, namespace: &str, facts: Option<NamespaceFacts>) {
+        let known = self.catalog.facts(namespace);
+        if known == facts.as_ref() {
+            return;
+        }
+        self.is_changed = true;
+        let provides = |facts: &NamespaceFacts| facts.provides.clone();
+        let provides_otherwise = known.map(provides) != facts.as_ref().map(provides);
+        let stands = |(name, _): &(Arc<str>, _)| name.as_ref().cmp(namespace);
+        match facts {
+            Some(facts) => self.catalog.namespaces.insert((namespace.into(), Arc::new(facts)), stands),
+            None => drop(self.catalog.namespaces.remove(stands)),
+        }
+        if provides_otherwise {
+            // Its offers have others to reach.
+            for offer in self.offers.range(|offer| offer.id.namespace.as_deref().cmp(&Some(namespace))) {
+                self.catalog.put(offer);
+            }
+        }
+    }
+
+    fn set_profiles(&mut self) {
+        self.catalog.profiles = Arc::new(self.built_in.with(self.profiles.values().cloned()));
+        self.is_changed = true;
     }
 
     fn apply_workload(&mut self, kind: &'static str, object: &Value) -> Result<Taken, ObjectError> {
@@ -322,8 +354,14 @@ impl Inventory {
             .flatten()
             .filter_map(|container| container.get("image")?.as_str())
             .map(|image| repository(image).0)
+            .filter(|image| self.recipes.knows_image(image))
             .collect();
-        let pods = Pods { labels: object::labels(template, "labels"), images };
+        let pods = Pods { labels: object::labels(template, "labels").collect(), images };
+        if pods.images.is_empty() {
+            // It changes nothing of what is recognised.
+            self.remove_key(kind, &(Some(namespace), name));
+            return Ok(Taken::Ignored);
+        }
         let workloads = self.workloads.entry(namespace.clone()).or_default();
         let key = (kind, Some(namespace.clone()), name);
         if workloads.get(&key) != Some(&pods) {
@@ -336,8 +374,8 @@ impl Inventory {
     /// Keeps what recipes read of a ConfigMap, and nothing of any other.
     fn apply_config_map(&mut self, object: &Value) -> Result<Taken, ObjectError> {
         let (namespace, name) = object::namespaced_name(object)?;
-        let mut data = object::string_map(object.get("data"));
-        data.retain(|key, _| self.recipes.config_keys().any(|known| known == key));
+        let is_read = |key: &str| self.recipes.config_keys().any(|known| known == key);
+        let data: Labels = object::strings(object.get("data")).filter(|(key, _)| is_read(key)).collect();
         let known = self.config_maps.entry(namespace.clone()).or_default();
         if data.is_empty() {
             if known.remove(&name).is_some() {
@@ -354,29 +392,25 @@ impl Inventory {
 
     /// Looks at a namespace's Services again.
     fn recognise_all(&mut self, namespace: &str) {
-        let services: Vec<ServiceFacts> = self
-            .services
-            .get(namespace)
-            .into_iter()
-            .flat_map(|services| services.values().cloned())
-            .collect();
-        for service in services {
+        // A copy shares them all.
+        let services = self.services.clone();
+        for service in services.range(|service| service.namespace.as_ref().cmp(namespace)) {
             // What is wrong with a Service was told when it came.
-            let _ = self.recognise(&service);
+            let _ = self.recognise(service);
         }
     }
 
     fn recognise(&mut self, service: &ServiceFacts) -> Result<Taken, ObjectError> {
         let images: Vec<String> = self
             .workloads
-            .get(&service.namespace)
+            .get(service.namespace.as_ref())
             .into_iter()
             .flat_map(BTreeMap::values)
             .filter(|pods| is_behind(service, pods))
             .flat_map(|pods| pods.images.iter().cloned())
             .collect();
-        let key = ("Service", Some(service.namespace.clone()), service.name.clone());
-        let config_maps = self.config_maps.get(&service.namespace);
+        let id = OfferId::namespaced(&service.namespace, &service.name, Source::Service);
+        let config_maps = self.config_maps.get(service.namespace.as_ref());
         let sought = Cell::new(None);
         let around = Surroundings {
             recipes: &self.recipes,
@@ -386,33 +420,39 @@ impl Inventory {
                 config_maps?.get(name)
             },
         };
-        let offers = service.offers(&around);
-        let place = (service.namespace.clone(), service.name.clone());
+        let offer = service.offer(&around);
+        let (space, name) = (service.namespace.to_string(), service.name.to_string());
         match sought.take() {
-            Some(name) => drop(self.sought.insert(place, (service.namespace.clone(), name))),
-            None => drop(self.sought.remove(&place)),
+            Some(sought) => drop(self.sought.insert((space.clone(), name), (space, sought))),
+            None => drop(self.sought.remove(&(space, name))),
         }
-        match offers {
-            Ok(offers) => Ok(self.set_offers(key, offers)),
+        match offer {
+            Ok(offer) => Ok(self.set_offer(&id, offer)),
             Err(error) => {
-                self.set_offers(key, Vec::new());
+                self.drop_offer(&id);
                 Err(error)
             }
         }
     }
 
-    fn drop_offers(&mut self, key: &ObjectKey) {
-        self.is_changed |= self.offers.remove(key).is_some();
+    fn drop_offer(&mut self, id: &OfferId) {
+        if let Some(offer) = self.offers.remove(|offer| offer.id.cmp(id)) {
+            self.catalog.take_out(&offer);
+            self.is_changed = true;
+        }
     }
 
-    fn set_offers(&mut self, key: ObjectKey, offers: Vec<Offer>) -> Taken {
-        if offers.is_empty() {
-            self.drop_offers(&key);
+    /// The offer that an object makes now.
+    fn set_offer(&mut self, id: &OfferId, offer: Option<Offer>) -> Taken {
+        let Some(offer) = offer else {
+            self.drop_offer(id);
             return Taken::Ignored;
-        }
-        let is_same = |known: &Vec<Arc<Offer>>| known.iter().map(AsRef::as_ref).eq(offers.iter());
-        if !self.offers.get(&key).is_some_and(is_same) {
-            self.offers.insert(key, offers.into_iter().map(Arc::new).collect());
+        };
+        if self.offers.get(|known| known.id.cmp(id)).is_none_or(|known| **known != offer) {
+            self.drop_offer(id);
+            let offer = Arc::new(offer);
+            self.catalog.put(&offer);
+            self.offers.insert(offer, |known| known.id.cmp(id));
             self.is_changed = true;
         }
         Taken::Known
@@ -433,6 +473,5 @@ fn key(object: &Value) -> Result<NamespacedName, ObjectError> {
 }
 
 fn is_behind(service: &ServiceFacts, pods: &Pods) -> bool {
-    !service.selector.is_empty()
-        && service.selector.iter().all(|(key, value)| pods.labels.get(key) == Some(value))
+    !service.selector.is_empty() && pods.labels.has_all(&service.selector)
 }

@@ -1,11 +1,13 @@
 //! Discovery: cluster objects in, offers out.
 //!
 //! [`Inventory`] is fed one object at a time, from a file or a watch alike; [`Catalog`] is its immutable snapshot, which
-//! answers who may use what in the time that the answer takes.
+//! answers who may use what in the time that the answer takes, and is made in the time that the change takes.
 mod catalog;
 mod declared;
 mod difference;
+mod index;
 mod inventory;
+mod labels;
 mod object;
 mod offer;
 mod policy;
@@ -13,14 +15,16 @@ mod recipe;
 mod route;
 mod selector;
 mod service;
+mod sorted;
 
 pub use catalog::{Catalog, NamespaceFacts, NamespaceLabel, NotForNamespace};
 pub use difference::Difference;
 pub use inventory::{Inventory, NamespacedName, Taken};
+pub use labels::Labels;
 pub use object::ObjectError;
 pub(crate) use object::string_map;
 pub use offer::{Consumers, CredentialsSecret, Offer, OfferId, Origin, Source};
 pub use policy::Policy;
 pub use recipe::{Recipe, Recipes, recipe_schema};
 pub use route::AppAddress;
-pub use selector::{LabelSelector, Labels, NotASelector};
+pub use selector::{LabelSelector, NotASelector};

@@ -48,15 +48,17 @@ pub(super) fn namespaced_name(object: &Value) -> Result<(String, String), Object
 }
 
 /// `metadata.labels` or `metadata.annotations`; entries that are no strings are left out.
-pub(super) fn labels(object: &Value, field: &str) -> Labels {
-    string_map(object.get("metadata").and_then(|metadata| metadata.get(field)))
+pub(super) fn labels<'a>(object: &'a Value, field: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    strings(object.get("metadata").and_then(|metadata| metadata.get(field)))
 }
 
 /// A map of strings; entries that are no strings are left out.
+pub(super) fn strings(map: Option<&Value>) -> impl Iterator<Item = (&str, &str)> {
+    let entries = map.and_then(Value::as_object).into_iter().flatten();
+    entries.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+}
+
+/// The same as labels.
 pub(crate) fn string_map(map: Option<&Value>) -> Labels {
-    map.and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-        .collect()
+    strings(map).collect()
 }

@@ -1,5 +1,8 @@
 //! An offer: something in the cluster that can satisfy one intent.
-use std::{cmp::Reverse, fmt};
+use std::{
+    cmp::{Ordering, Reverse},
+    fmt,
+};
 
 use super::{LabelSelector, Labels};
 use crate::{
@@ -90,6 +93,14 @@ pub struct Offer {
 // === impl OfferId ===
 
 impl OfferId {
+    pub(super) fn namespaced(namespace: &str, name: &str, source: Source) -> Self {
+        Self { namespace: Some(namespace.to_owned()), name: name.to_owned(), source }
+    }
+
+    pub(super) fn of_cluster(name: &str, source: Source) -> Self {
+        Self { namespace: None, name: name.to_owned(), source }
+    }
+
     /// Reads what [`OfferId::key`] wrote.
     pub fn from_key(key: &str) -> Option<Self> {
         let mut parts = key.splitn(3, '/');
@@ -124,11 +135,48 @@ impl fmt::Display for OfferId {
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.write_str(self.kind())
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    /// The kind, as objects name it.
+    pub(super) fn kind(self) -> &'static str {
+        match self {
             Self::ServiceOffer => "ServiceOffer",
             Self::Service => "Service",
             Self::StorageClass => "StorageClass",
-        })
+        }
+    }
+}
+
+// === impl Shown ===
+
+/// An id in the order of its text, which is not that of its parts: `a-b/x` comes before `a/x`.
+#[derive(PartialEq, Eq)]
+struct Shown<'a>(&'a OfferId);
+
+impl Shown<'_> {
+    fn bytes(&self) -> impl Iterator<Item = u8> {
+        let namespace = self.0.namespace.iter().flat_map(|namespace| namespace.bytes().chain([b'/']));
+        namespace.chain(self.0.name.bytes())
+    }
+}
+
+impl Ord for Shown<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match self.0.namespace == other.0.namespace {
+            true => self.0.name.cmp(&other.0.name),
+            false => self.bytes().cmp(other.bytes()),
+        }
+    }
+}
+
+impl PartialOrd for Shown<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -162,7 +210,7 @@ impl Offer {
     }
 
     /// Its place among the candidates of `namespace` (design 1.3): lower comes first.
-    pub(crate) fn rank(&self, namespace: &str) -> impl Ord + use<> {
+    pub(super) fn rank(&self, namespace: &str) -> impl Ord + use<'_> {
         let is_own = self.is_in(namespace);
         let tier = match (&self.origin, is_own) {
             (Origin::Marked, true) => 0,
@@ -170,14 +218,12 @@ impl Offer {
             (Origin::Recognised, true) => 2,
             (Origin::Recognised, false) => 3,
         };
-        (tier, Reverse(self.priority), self.id.to_string(), self.id.source)
+        (tier, Reverse(self.priority), Shown(&self.id), self.id.source)
     }
 
     /// Whether the pods with these labels in `namespace` are those behind it.
     pub fn is_served_by(&self, namespace: &str, pod_labels: &Labels) -> bool {
-        self.is_in(namespace)
-            && !self.pods.is_empty()
-            && self.pods.iter().all(|(key, value)| pod_labels.get(key) == Some(value))
+        self.is_in(namespace) && !self.pods.is_empty() && pod_labels.has_all(&self.pods)
     }
 
     /// Eight hexadecimal digits that change when anything that it hands out changes.

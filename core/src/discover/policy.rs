@@ -115,7 +115,9 @@ impl Policy {
 #[derive(Debug, Default)]
 pub(super) struct Policies {
     known: BTreeMap<String, Arc<Policy>>,
-    gone: BTreeSet<String>,
+    /// In the order of their places.
+    sorted: Arc<Vec<Arc<Policy>>>,
+    gone: Arc<BTreeSet<String>>,
 }
 
 /// How many names of policies that are no more are remembered.
@@ -126,11 +128,14 @@ const MAX_GONE: usize = 1000;
 impl Policies {
     /// Takes one; says whether that changes anything.
     pub(super) fn apply(&mut self, policy: Policy) -> bool {
-        self.gone.remove(&policy.name);
+        if self.gone.contains(&policy.name) {
+            Arc::make_mut(&mut self.gone).remove(&policy.name);
+        }
         if self.known.get(&policy.name).is_some_and(|known| **known == policy) {
             return false;
         }
         self.known.insert(policy.name.clone(), policy.into());
+        self.sort();
         true
     }
 
@@ -139,10 +144,18 @@ impl Policies {
         if self.known.remove(name).is_none() {
             return false;
         }
-        if self.gone.len() >= MAX_GONE {
-            self.gone.pop_first();
+        self.sort();
+        let gone = Arc::make_mut(&mut self.gone);
+        if gone.len() >= MAX_GONE {
+            gone.pop_first();
         }
-        self.gone.insert(name.to_owned())
+        gone.insert(name.to_owned())
+    }
+
+    fn sort(&mut self) {
+        let mut all: Vec<_> = self.known.values().cloned().collect();
+        all.sort_by_cached_key(|policy| policy.place());
+        self.sorted = Arc::new(all);
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
@@ -150,14 +163,12 @@ impl Policies {
     }
 
     /// All of them, in the order of their places.
-    pub(super) fn sorted(&self) -> Vec<Arc<Policy>> {
-        let mut all: Vec<_> = self.known.values().cloned().collect();
-        all.sort_by_cached_key(|policy| policy.place());
-        all
+    pub(super) fn sorted(&self) -> Arc<Vec<Arc<Policy>>> {
+        Arc::clone(&self.sorted)
     }
 
     /// The names of those that are no more.
-    pub(super) fn gone(&self) -> BTreeSet<String> {
-        self.gone.clone()
+    pub(super) fn gone(&self) -> Arc<BTreeSet<String>> {
+        Arc::clone(&self.gone)
     }
 }

@@ -14,6 +14,7 @@ use super::{
     Labels, Taken,
     object::{self, ObjectError},
     service::ServiceFacts,
+    sorted::Sorted,
 };
 use crate::name::is_dns_subdomain;
 
@@ -40,7 +41,7 @@ pub(super) struct Routes {
     known: BTreeMap<String, BTreeMap<(&'static str, String), Ways>>,
     /// Namespaces whose routes, or the pods behind them, changed since they were last settled.
     changed: BTreeSet<String>,
-    addresses: HashMap<String, Arc<Addresses>>,
+    addresses: Sorted<(Arc<str>, Arc<Addresses>)>,
 }
 
 /// The best way to each Service, by its name.
@@ -58,7 +59,7 @@ struct Way {
 /// The addresses of one namespace's pods: each Service's selector and the best way to it, found by one label that it
 /// selects.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Addresses(HashMap<(String, String), Vec<(Labels, Way)>>);
+pub(super) struct Addresses(HashMap<String, HashMap<String, Vec<(Labels, Way)>>>);
 
 // === impl Routes ===
 
@@ -104,26 +105,35 @@ impl Routes {
         }
     }
 
+    /// Whether there is nothing to find anew.
+    pub(super) fn is_settled(&self) -> bool {
+        self.changed.is_empty()
+    }
+
     /// Finds the addresses of the namespaces that changed; says whether any is another one than before.
-    pub(super) fn settle(&mut self, services: &BTreeMap<String, BTreeMap<String, ServiceFacts>>) -> bool {
+    pub(super) fn settle(&mut self, services: &Sorted<Arc<ServiceFacts>>) -> bool {
         let mut is_changed = false;
         for namespace in std::mem::take(&mut self.changed) {
             let routes = self.known.get(&namespace).into_iter().flat_map(BTreeMap::values);
-            let found = services.get(&namespace).map(|services| Addresses::of(routes, services));
-            let found = found.filter(|addresses| !addresses.0.is_empty());
-            if self.addresses.get(&namespace).map(AsRef::as_ref) != found.as_ref() {
+            let selector =
+                |name: &str| services.get(|service| service.place().cmp(&(namespace.as_str(), name)))?.pods();
+            let found = Some(Addresses::of(routes, selector)).filter(|addresses| !addresses.0.is_empty());
+            let stands = |(name, _): &(Arc<str>, _)| name.as_ref().cmp(namespace.as_str());
+            if self.addresses.get(stands).map(|(_, known)| known.as_ref()) != found.as_ref() {
                 is_changed = true;
                 match found {
-                    Some(found) => self.addresses.insert(namespace, Arc::new(found)),
-                    None => self.addresses.remove(&namespace),
-                };
+                    Some(found) => {
+                        self.addresses.insert((namespace.as_str().into(), Arc::new(found)), stands);
+                    }
+                    None => drop(self.addresses.remove(stands)),
+                }
             }
         }
         is_changed
     }
 
     /// The addresses of all namespaces as they were last settled.
-    pub(super) fn addresses(&self) -> HashMap<String, Arc<Addresses>> {
+    pub(super) fn addresses(&self) -> Sorted<(Arc<str>, Arc<Addresses>)> {
         self.addresses.clone()
     }
 }
@@ -160,7 +170,8 @@ fn add(ways: &mut Ways, service: &str, way: Way) {
 // === impl Addresses ===
 
 impl Addresses {
-    fn of<'a>(routes: impl Iterator<Item = &'a Ways>, services: &'a BTreeMap<String, ServiceFacts>) -> Self {
+    /// `selector` finds which pods a Service of that name leads to.
+    fn of<'a>(routes: impl Iterator<Item = &'a Ways>, selector: impl Fn(&str) -> Option<&'a Labels>) -> Self {
         let mut best: BTreeMap<&str, &Way> = BTreeMap::new();
         for (service, way) in routes.flatten() {
             let known = best.entry(service).or_insert(way);
@@ -170,25 +181,27 @@ impl Addresses {
         }
         let mut addresses = Self::default();
         for (service, way) in best {
-            let selector = services.get(service).and_then(ServiceFacts::pods);
-            let pairs = selector.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
+            let Some(selector) = selector(service) else { continue };
             // By the label that the fewest others are found by: one that all pods have would make the list long.
-            let rarest = pairs.min_by_key(|pair| addresses.0.get(pair).map_or(0, Vec::len));
-            if let (Some(selector), Some(pair)) = (selector, rarest) {
-                addresses.0.entry(pair).or_default().push((selector.clone(), way.clone()));
+            let rarest = selector.iter().min_by_key(|(key, value)| addresses.by_label(key, value).len());
+            if let Some((key, value)) = rarest {
+                let values = addresses.0.entry(key.to_owned()).or_default();
+                values.entry(value.to_owned()).or_default().push((selector.clone(), way.clone()));
             }
         }
         addresses
     }
 
+    fn by_label(&self, key: &str, value: &str) -> &[(Labels, Way)] {
+        self.0.get(key).and_then(|values| values.get(value)).map_or(&[], Vec::as_slice)
+    }
+
     /// The best address of pods with these labels.
     pub(super) fn find(&self, pod_labels: &Labels) -> Option<AppAddress> {
-        let selects = |selector: &Labels| selector.iter().all(|(k, v)| pod_labels.get(k) == Some(v));
         pod_labels
             .iter()
-            .filter_map(|(key, value)| self.0.get(&(key.clone(), value.clone())))
-            .flatten()
-            .filter(|(selector, _)| selects(selector))
+            .flat_map(|(key, value)| self.by_label(key, value))
+            .filter(|(selector, _)| pod_labels.has_all(selector))
             .map(|(_, way)| way)
             .min_by_key(|way| way.rank())
             .map(Way::address)

@@ -1,13 +1,9 @@
 //! Label selectors, as Kubernetes evaluates them.
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Labels;
 use crate::{api, keys};
-
-/// Labels by key.
-pub type Labels = BTreeMap<String, String>;
 
 /// A label selector; an empty one selects everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -73,18 +69,17 @@ impl LabelSelector {
 
     /// Whether it selects an object with these labels.
     pub fn matches(&self, labels: &Labels) -> bool {
-        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        labels.has_all(&self.match_labels)
             && self.match_expressions.iter().all(|requirement| requirement.matches(labels))
     }
 
     /// Sets of pairs, of each of which a label set that matches has one: the keys by which an index can find the selector
     /// again. None where it asks for nothing in particular.
-    pub(super) fn index_keys(&self) -> impl Iterator<Item = Vec<(String, String)>> {
-        let labels = self.match_labels.iter().map(|(key, value)| vec![(key.clone(), value.clone())]);
+    pub(super) fn index_keys(&self) -> impl Iterator<Item = Vec<(&str, &str)>> {
+        let labels = self.match_labels.iter().map(|pair| vec![pair]);
         let choices =
             self.match_expressions.iter().filter(|requirement| requirement.operator == Operator::In);
-        let pairs = |r: &Requirement| r.values.iter().map(|value| (r.key.clone(), value.clone())).collect();
-        labels.chain(choices.map(pairs))
+        labels.chain(choices.map(|r| r.values.iter().map(|value| (r.key.as_str(), value.as_str())).collect()))
     }
 }
 
@@ -93,9 +88,10 @@ impl LabelSelector {
 impl Requirement {
     fn matches(&self, labels: &Labels) -> bool {
         let value = labels.get(&self.key);
+        let is_listed = || value.is_some_and(|value| self.values.iter().any(|listed| listed == value));
         match self.operator {
-            Operator::In => value.is_some_and(|value| self.values.contains(value)),
-            Operator::NotIn => !value.is_some_and(|value| self.values.contains(value)),
+            Operator::In => is_listed(),
+            Operator::NotIn => !is_listed(),
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
         }
@@ -168,7 +164,7 @@ mod tests {
     use super::*;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs.iter().copied().collect()
     }
 
     #[rstest]

@@ -1,5 +1,5 @@
 //! Services: what is kept of them, and the offers that they make.
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
@@ -15,17 +15,18 @@ use crate::{
     settings::{self, Fact, Problem, Settings},
 };
 
-/// What is kept of a Service.
+/// What is kept of a Service; of one that can be no offer, only which pods it leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ServiceFacts {
-    pub namespace: String,
-    pub name: String,
+    pub namespace: Arc<str>,
+    pub name: Box<str>,
+    /// The mark, and those that recipes look at.
     pub labels: Labels,
-    /// Only those of our own prefix.
+    /// Those of our own prefix, where it is marked.
     pub annotations: Labels,
-    pub ports: Vec<ServicePort>,
+    pub ports: Box<[ServicePort]>,
     pub selector: Labels,
-    pub external_name: Option<String>,
+    pub external_name: Option<Box<str>>,
     pub is_headless: bool,
 }
 
@@ -41,31 +42,44 @@ pub(super) struct Surroundings<'a> {
 /// One port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ServicePort {
-    pub name: Option<String>,
+    pub name: Option<Box<str>>,
     pub number: u16,
 }
 
 // === impl ServiceFacts ===
 
 impl ServiceFacts {
-    pub(super) fn read(service: &Value) -> Result<Self, ObjectError> {
+    pub(super) fn read(service: &Value, recipes: &Recipes) -> Result<Self, ObjectError> {
         let (namespace, name) = object::namespaced_name(service)?;
         let spec = service.get("spec").unwrap_or(&Value::Null);
         let text = |key: &str| spec.get(key).and_then(Value::as_str);
-        let mut annotations = object::labels(service, "annotations");
-        annotations.retain(|key, _| key.starts_with(keys::PREFIX));
+        let labels: Labels = object::labels(service, "labels")
+            .filter(|(key, _)| *key == keys::OFFERS || recipes.reads_label(key))
+            .collect();
+        let is_marked = labels.get(keys::OFFERS).is_some();
+        let annotations = object::labels(service, "annotations")
+            .filter(|(key, _)| is_marked && key.starts_with(keys::PREFIX));
         let ports = spec.get("ports").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        Ok(Self {
-            namespace,
-            name,
-            labels: object::labels(service, "labels"),
-            annotations,
+        let read = Self {
+            namespace: namespace.into(),
+            name: name.into(),
+            labels,
+            annotations: annotations.collect(),
             ports: ports.iter().filter_map(port).collect(),
             selector: object::string_map(spec.get("selector")),
             external_name: (text("type") == Some("ExternalName"))
-                .then(|| text("externalName").unwrap_or_default().to_owned()),
+                .then(|| text("externalName").unwrap_or_default().into()),
             is_headless: text("clusterIP") == Some("None"),
-        })
+        };
+        match is_marked || recipes.may_recognise(&read) {
+            true => Ok(read),
+            false => Ok(Self { labels: Labels::new(), ports: Box::default(), ..read }),
+        }
+    }
+
+    /// Namespace and name: no other Service has both.
+    pub(super) fn place(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
     }
 
     /// Which pods it leads to, where it leads to pods.
@@ -74,27 +88,27 @@ impl ServiceFacts {
     }
 
     fn annotation(&self, key: &str) -> Option<&str> {
-        self.annotations.get(key).map(String::as_str)
+        self.annotations.get(key)
     }
 
-    /// The offers that this Service makes: what it is marked as, else what it is recognised as.
+    /// The offer that this Service makes: what it is marked as, else what it is recognised as.
     ///
     /// # Errors
     /// When it is marked as an offer of something that is no intent.
-    pub(super) fn offers(&self, around: &Surroundings<'_>) -> Result<Vec<Offer>, ObjectError> {
+    pub(super) fn offer(&self, around: &Surroundings<'_>) -> Result<Option<Offer>, ObjectError> {
         let (recipes, images) = (around.recipes, around.images);
         if let Some(intent) = self.labels.get(keys::OFFERS) {
             let intent = Intent::parse(intent)
                 .map_err(|error| ObjectError::new(format!("metadata.labels[{}]: {error}", keys::OFFERS)))?;
             let recipe = recipes.fit(&intent, self, images);
-            return Ok(vec![self.marked(intent, recipe, around)]);
+            return Ok(Some(self.marked(intent, recipe, around)));
         }
         let recognised = recipes.recognise(self, images);
-        Ok(recognised.map(|recipe| self.recognised(recipe, around)).into_iter().collect())
+        Ok(recognised.map(|recipe| self.recognised(recipe, around)))
     }
 
     fn recognised(&self, recipe: &Recipe, around: &Surroundings<'_>) -> Offer {
-        self.offer(recipe.intent.clone(), Origin::Recognised, Some(recipe), around, Settings::default())
+        self.base(recipe.intent.clone(), Origin::Recognised, Some(recipe), around, Settings::default())
     }
 
     fn marked(&self, intent: Intent, recipe: Option<&Recipe>, around: &Surroundings<'_>) -> Offer {
@@ -110,13 +124,13 @@ impl ServiceFacts {
         if priority.is_err() {
             problems.push(Problem::new("priority", "expected a whole number"));
         }
-        let mut offer = self.offer(intent, Origin::Marked, recipe, around, settings);
+        let mut offer = self.base(intent, Origin::Marked, recipe, around, settings);
         problems.append(&mut offer.problems);
         Offer { problems, credentials, consumers, priority: priority.unwrap_or(0), ..offer }
     }
 
     /// What both kinds of offers of a Service have: its address, and what the recipe knows.
-    fn offer(
+    fn base(
         &self,
         intent: Intent,
         origin: Origin,
@@ -125,7 +139,7 @@ impl ServiceFacts {
         mut settings: Settings,
     ) -> Offer {
         let host = match &self.external_name {
-            Some(target) => target.clone(),
+            Some(target) => target.to_string(),
             None => format!("{}.{}.svc", self.name, self.namespace),
         };
         settings.set_default("host", || Fact::Literal(host));
@@ -146,18 +160,14 @@ impl ServiceFacts {
             let config_map = (around.config_map)(&names.beside(&self.name));
             let told = names.settings.iter().filter(|(setting, _)| settings.get(setting).is_none());
             let told: Vec<_> = told
-                .filter_map(|(setting, key)| Some((setting.clone(), config_map?.get(key)?.as_str().into())))
+                .filter_map(|(setting, key)| Some((setting.clone(), config_map?.get(key)?.into())))
                 .collect();
             add_settings(told, &mut settings, &mut problems);
         }
         problems.extend(finish(&mut settings, &intent, recipe, around.recipes));
         Offer {
             intent,
-            id: OfferId {
-                namespace: Some(self.namespace.clone()),
-                name: self.name.clone(),
-                source: Source::Service,
-            },
+            id: OfferId::namespaced(&self.namespace, &self.name, Source::Service),
             origin,
             recipe: recipe.map(|recipe| recipe.name.clone()),
             hint: recipe.and_then(|recipe| recipe.hint.clone()),
@@ -305,6 +315,6 @@ fn port(port: &Value) -> Option<ServicePort> {
     let number = port.get("port").and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok())?;
     // A name server's UDP twin is nothing that an app connects to.
     let is_udp = port.get("protocol").and_then(Value::as_str) == Some("UDP");
-    let name = port.get("name").and_then(Value::as_str).map(str::to_owned);
+    let name = port.get("name").and_then(Value::as_str).map(Into::into);
     (!is_udp).then_some(ServicePort { name, number })
 }

@@ -15,6 +15,7 @@ mod departure;
 mod difference;
 mod discovery;
 mod generate;
+mod gradual;
 mod hostile;
 mod injection;
 mod kinds;

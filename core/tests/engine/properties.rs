@@ -298,7 +298,7 @@ proptest! {
                 "metadata": {"name": "web", "namespace": "blog"},
                 "spec": {"rules": [{"host": host, "http": {"paths": [
                     {"path": path, "pathType": "Prefix", "backend": {"service": {"name": "web"}}}]}}]}}));
-        let labels = [("app".to_owned(), "app".to_owned())].into();
+        let labels = [("app", "app")].into_iter().collect();
         if let Some(address) = world.catalog().app_address("blog", &labels) {
             let rest = address.url.strip_prefix(&format!("http://{host}/")).unwrap();
             let is_harmless = |c: char| c.is_ascii_alphanumeric() || "/_.-".contains(c);

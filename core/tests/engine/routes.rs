@@ -43,8 +43,8 @@ fn rule(host: &str, path: &str) -> String {
 }
 
 fn url_in(catalog: &Catalog) -> Option<String> {
-    let labels = [("app".to_owned(), "app".to_owned()), ("pod-template-hash".to_owned(), "x".to_owned())];
-    let address = catalog.app_address("blog", &labels.into())?;
+    let labels = [("app", "app"), ("pod-template-hash", "x")].into_iter().collect();
+    let address = catalog.app_address("blog", &labels)?;
     let authority = address.url.split('/').nth(2).unwrap();
     assert_eq!(address.host, authority);
     assert!(address.url.ends_with('/'), "{}", address.url);

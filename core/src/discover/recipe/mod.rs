@@ -1,7 +1,7 @@
 //! Recipes: data that recognises well-known services and says what it knows of them.
 mod written;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wildmatch::WildMatch;
 
@@ -28,6 +28,8 @@ const WEAK: u32 = 1;
 #[derive(Debug, Default)]
 pub struct Recipes {
     recipes: Vec<Recipe>,
+    /// The keys of labels that any recipe looks at.
+    label_keys: BTreeSet<String>,
     /// What every recipe of a product agrees on.
     products: BTreeMap<(Intent, String), BTreeMap<String, Template>>,
 }
@@ -118,7 +120,9 @@ impl Recipes {
     fn new(mut recipes: Vec<Recipe>) -> Self {
         recipes.sort_by(|a, b| a.name.cmp(&b.name));
         let products = products(&recipes);
-        Self { recipes, products }
+        let sets = recipes.iter().flat_map(|recipe| &recipe.evidence.labels);
+        let label_keys = sets.flat_map(BTreeMap::keys).cloned().collect();
+        Self { recipes, label_keys, products }
     }
 
     /// All of them, by name.
@@ -134,6 +138,22 @@ impl Recipes {
             return None;
         }
         best(self.recipes.iter(), weigh)
+    }
+
+    /// Whether a Service might be recognised, whatever comes to stand behind it.
+    pub(super) fn may_recognise(&self, service: &ServiceFacts) -> bool {
+        // A headless one is a double to each.
+        !service.is_headless && self.recipes.iter().any(|recipe| recipe.may_weigh(service))
+    }
+
+    /// Whether any recipe looks at labels of this key.
+    pub(super) fn reads_label(&self, key: &str) -> bool {
+        self.label_keys.contains(key)
+    }
+
+    /// Whether any recipe knows this image.
+    pub(super) fn knows_image(&self, image: &str) -> bool {
+        self.recipes.iter().any(|recipe| recipe.evidence.knows_image(image))
     }
 
     /// The recipe that fits a Service that is said to offer `intent`: by its evidence, else the intent's general one.
@@ -276,17 +296,25 @@ impl Recipe {
 
     /// How much speaks for this recipe, where it is enough and there is a port to use.
     fn weigh(&self, service: &ServiceFacts, images: &[String]) -> Option<u32> {
+        self.weigh_with(service, || images.iter().any(|image| self.evidence.knows_image(image)))
+    }
+
+    /// Whether it would be enough if an image that it knows were behind the Service.
+    fn may_weigh(&self, service: &ServiceFacts) -> bool {
+        self.weigh_with(service, || !self.evidence.images.is_empty()).is_some()
+    }
+
+    fn weigh_with(&self, service: &ServiceFacts, has_image: impl Fn() -> bool) -> Option<u32> {
         self.best_port(service)?;
         let evidence = &self.evidence;
         let signals = [
-            (STRONG, images.iter().any(|image| evidence.images.iter().any(|glob| glob.matches(image)))),
+            (STRONG, has_image()),
             (STRONG, evidence.labels.iter().any(|set| has_labels(&service.labels, set))),
             (
                 STRONG,
-                service
-                    .ports
-                    .iter()
-                    .any(|p| p.name.as_ref().is_some_and(|n| evidence.port_names.contains(n))),
+                service.ports.iter().any(|p| {
+                    p.name.as_deref().is_some_and(|n| evidence.port_names.iter().any(|known| known == n))
+                }),
             ),
             (WEAK, service.ports.iter().any(|p| evidence.port_numbers.contains(&p.number))),
             (WEAK, evidence.names.iter().any(|glob| glob.matches(&service.name))),
@@ -298,11 +326,18 @@ impl Recipe {
     /// The port that an app should use, with its TLS mode.
     pub(super) fn best_port<'a>(&self, service: &'a ServiceFacts) -> Option<(&'a ServicePort, Option<&str>)> {
         self.ports.iter().find_map(|wanted| {
-            let by_name = |p: &&ServicePort| wanted.name.is_some() && p.name == wanted.name;
+            let by_name =
+                |p: &&ServicePort| wanted.name.is_some() && p.name.as_deref() == wanted.name.as_deref();
             let by_number = |p: &&ServicePort| wanted.number == Some(p.number);
             let port = service.ports.iter().find(by_name).or_else(|| service.ports.iter().find(by_number))?;
             Some((port, wanted.tls.as_deref()))
         })
+    }
+}
+
+impl Evidence {
+    fn knows_image(&self, image: &str) -> bool {
+        self.images.iter().any(|glob| glob.matches(image))
     }
 }
 
