@@ -33,13 +33,20 @@ pub async fn services(client: &Client, from: usize, to: usize) -> Result<()> {
 }
 
 pub fn service(name: &str, labels: Value) -> Result<Service> {
-    let annotations = match labels.get("opportune.libre.sh/offers") {
-        Some(_) => json!({"opportune.libre.sh/settings": "base-dn: dc=example,dc=org"}),
-        None => json!({"meta.helm.sh/release-name": name, "meta.helm.sh/release-namespace": "shop"}),
+    let (annotations, ports) = match labels.get("opportune.libre.sh/offers") {
+        Some(_) => {
+            let settings = json!({"opportune.libre.sh/settings": "base-dn: dc=example,dc=org"});
+            (settings, json!([{"name": "ldap", "port": 389}]))
+        }
+        None => {
+            let release =
+                json!({"meta.helm.sh/release-name": name, "meta.helm.sh/release-namespace": "shop"});
+            (release, json!([{"name": "http", "port": 80, "targetPort": "http"}]))
+        }
     };
     Ok(serde_json::from_value(json!({
         "metadata": {"name": name, "labels": labels, "annotations": annotations},
-        "spec": {"clusterIP": "None", "selector": {"app": name}, "ports": [{"name": "ldap", "port": 389}]},
+        "spec": {"selector": {"app": name}, "ports": ports},
     }))?)
 }
 
