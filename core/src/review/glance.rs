@@ -1,6 +1,8 @@
 //! What needs no decision, seen from raw JSON: nothing asks for anything, or nothing that we look at has changed. Most of what
 //! happens in a cluster is of this kind.
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde_json::Value;
 
 use super::{
@@ -13,6 +15,10 @@ use crate::{
     keys,
     workload::{Kind, has_controller},
 };
+
+/// How our keys begin, and how an escape does; made ready once to be looked for.
+static OURS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(keys::PREFIX));
+static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r"\u"));
 
 /// The parts of a spec that say whether pods are made anew.
 #[derive(Default, PartialEq)]
@@ -133,7 +139,6 @@ fn may_name_ours(json: &str) -> bool {
     // What Go's encoder escapes: `<`, `>`, `&`, line and paragraph separators, and what is no text at all.
     const HARMLESS: [&str; 6] = ["003c", "003e", "0026", "2028", "2029", "fffd"];
     let is_harmless = |after: &str| HARMLESS.iter().any(|code| after.starts_with(code));
-    let mut escapes = memmem::find_iter(json.as_bytes(), r"\u").filter_map(|at| json.get(at + 2..));
-    memmem::find(json.as_bytes(), keys::PREFIX.as_bytes()).is_some()
-        || escapes.any(|after| !is_harmless(after))
+    let mut escapes = ESCAPE.find_iter(json.as_bytes()).filter_map(|at| json.get(at + 2..));
+    OURS.find(json.as_bytes()).is_some() || escapes.any(|after| !is_harmless(after))
 }

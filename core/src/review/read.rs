@@ -101,7 +101,7 @@ impl<'a> Review<'a> {
     /// # Errors
     /// [`NotAReview`] when the bytes are not an `admission.k8s.io/v1` AdmissionReview with a request.
     pub fn read(body: &'a [u8]) -> Result<Self, NotAReview> {
-        let body = std::str::from_utf8(body)
+        let body = simdutf8::compat::from_utf8(body)
             .map_err(|error| NotAReview::new(format!("the body is not an AdmissionReview: {error}")))?;
         let Envelope { api_version, kind, request } = Envelope::read(body)
             .map_err(|error| NotAReview::new(format!("the body is not an AdmissionReview: {error}")))?;
