@@ -27,7 +27,7 @@ pub use audit::AuditEvent;
 pub use certificates::{Authority, Identity};
 pub use component::Component;
 pub use control_plane::{ControlPlane, Options};
-pub use load::Caller;
+pub use load::{Caller, Reviews};
 pub use metrics::Samples;
 pub use namespace::Namespace;
 pub use ports::free_address;

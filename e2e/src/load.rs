@@ -8,7 +8,14 @@ use hyper::{
     header::{CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
-use std::{net::SocketAddr, sync::Arc};
+use serde_json::Value;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
@@ -19,11 +26,52 @@ use tokio_rustls::{
     },
 };
 
+/// A review as large as what API servers send.
+const REVIEW: &str = include_str!("../../core/tests/engine/reviews/deployment-create-ssa.json");
+/// What stands in the place of its workload's name.
+const NAME: &str = "NAME-OF-THE-WORKLOAD";
+
+/// Reviews of new workloads, each of which has to be decided on.
+#[derive(Debug, Clone)]
+pub struct Reviews {
+    text: Arc<str>,
+    made: Arc<AtomicUsize>,
+}
+
 /// One connection to a webhook.
 #[derive(Debug)]
 pub struct Caller {
     address: SocketAddr,
     sender: SendRequest<Full<Bytes>>,
+}
+
+// === impl Reviews ===
+
+impl Reviews {
+    /// Of workloads in a namespace, with these annotations below our prefix.
+    ///
+    /// # Errors
+    /// The sample is no review.
+    pub fn new(namespace: &str, annotations: &[(&str, &str)]) -> Result<Self> {
+        let mut review: Value = serde_json::from_str(REVIEW)?;
+        let request = review.get_mut("request").and_then(Value::as_object_mut).context("no request")?;
+        request.insert("namespace".to_owned(), namespace.into());
+        let metadata = request.get_mut("object").and_then(|object| object.get_mut("metadata"));
+        let metadata = metadata.and_then(Value::as_object_mut).context("no metadata")?;
+        metadata.insert("name".to_owned(), NAME.into());
+        let written = metadata.get_mut("annotations").and_then(Value::as_object_mut);
+        let written = written.context("no annotations")?;
+        for (key, value) in annotations {
+            written.insert(format!("opportune.libre.sh/{key}"), (*value).into());
+        }
+        Ok(Self { text: review.to_string().into(), made: Arc::default() })
+    }
+
+    /// Another one.
+    pub fn another(&self) -> Bytes {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        self.text.replace(NAME, &format!("app-{number}")).into()
+    }
 }
 
 // === impl Caller ===

@@ -10,13 +10,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http_body_util::BodyExt as _;
 use hyper::{Request, header::WARNING};
 use kube::{Client, client::Body};
-use opportune_e2e::{Caller, Share, eventually};
+use opportune_e2e::{Caller, Reviews, Share, eventually};
 use serde_json::Value;
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 use tokio::task::JoinSet;
@@ -30,20 +27,7 @@ const FLOOD: usize = 300;
 const SOON: Duration = Duration::from_secs(60);
 /// How many workloads lack what their wishes would bring them.
 const MISSED: &str = "opportune_workloads_missed";
-/// As large as what API servers send.
-const REVIEW: &str = include_str!("../../../core/tests/engine/reviews/deployment-create-ssa.json");
-const NAME: &str = "NAME";
 const SHED: &str = "too busy to add anything";
-
-/// A review with the place of its workload's name, so that each is of another one, and decided on.
-fn review(namespace: &str) -> Result<String> {
-    let mut review: Value = serde_json::from_str(REVIEW)?;
-    review["request"]["namespace"] = namespace.into();
-    let metadata = &mut review["request"]["object"]["metadata"];
-    metadata["name"] = NAME.into();
-    metadata["annotations"]["opportune.libre.sh/wants"] = "ldap".into();
-    Ok(review.to_string())
-}
 
 /// So many connections to the webhook.
 async fn callers(installed: &Installed) -> Result<Vec<Caller>> {
@@ -59,17 +43,14 @@ async fn callers(installed: &Installed) -> Result<Vec<Caller>> {
 }
 
 /// Asks on all of them as fast as answers come, until it is dropped.
-fn flood(callers: Vec<Caller>, review: &str) -> JoinSet<()> {
-    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+fn flood(callers: Vec<Caller>, reviews: &Reviews) -> JoinSet<()> {
     let mut asking = JoinSet::new();
-    let review: Arc<str> = review.into();
     for mut caller in callers {
-        let review = Arc::clone(&review);
+        let reviews = reviews.clone();
         asking.spawn(async move {
             loop {
-                let name = format!("flood-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
                 // Where the connection breaks, there is one less.
-                let Ok(_) = caller.post("/mutate", review.replace(NAME, &name).into()).await else { return };
+                let Ok(_) = caller.post("/mutate", reviews.another()).await else { return };
             }
         });
     }
@@ -122,7 +103,7 @@ async fn who_was_sent_away_is_found_and_gets_what_was_missed() -> Result<()> {
 
     let callers = callers(&installed).await?;
     share.give(installed.webhook.program.id())?;
-    let flood = flood(callers, &review(namespace)?);
+    let flood = flood(callers, &Reviews::new(namespace, &[("wants", "ldap")])?);
     let client = installed.plane.client().await?;
     let rollout = sent_away(&client, namespace, "rollout").await?;
     let notify = sent_away(&client, namespace, "notify").await?;

@@ -3,8 +3,7 @@
 //!
 //! Usage: `overload [HUNDREDTHS]`, of a processor; by default 20.
 use anyhow::{Context, Result, ensure};
-use hyper::body::Bytes;
-use opportune_e2e::{Caller, Process, Share, binary, free_address};
+use opportune_e2e::{Caller, Process, Reviews, Share, binary, free_address};
 use serde_json::{Value, json};
 use std::{
     ffi::OsString,
@@ -18,8 +17,6 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-/// As large as what API servers send, with a wish.
-const REVIEW: &str = include_str!("../../../../core/tests/engine/reviews/deployment-create-ssa.json");
 /// Requests on their way at once, as many as one API server has by default: it refuses further ones itself.
 const IN_FLIGHT: usize = 500;
 const TIMES: u32 = 10;
@@ -57,7 +54,7 @@ async fn main() -> Result<()> {
         Process::start("opportune", &binary()?, arguments, [], folder.path().join("opportune.log"))?;
     share.give(process.id())?;
     let authority = eventually_read(&authority).await?;
-    let body = Bytes::from(review()?);
+    let reviews = Reviews::new("default", &[("wants", "ldap"), ("profile", "none")])?;
     let mut callers = Vec::new();
     for _ in 0..IN_FLIGHT {
         callers.push(connect(listen, &authority).await?);
@@ -65,17 +62,17 @@ async fn main() -> Result<()> {
     println!(
         "| {hundredths} hundredths of a processor | a second | injected | shed | failed | p50 | p99 | longest |\n|---|---|---|---|---|---|---|---|"
     );
-    let (callers, before) = ask(callers, 4, None, &body).await?;
+    let (callers, before) = ask(callers, 4, None, &reviews).await?;
     let capacity = tell("what it can", &before);
-    let (callers, during) = ask(callers, IN_FLIGHT, Some(TIMES * capacity), &body).await?;
+    let (callers, during) = ask(callers, IN_FLIGHT, Some(TIMES * capacity), &reviews).await?;
     tell("ten times as much", &during);
     let over = Instant::now();
     let mut one = connect(listen, &authority).await?;
-    while call(&mut one, &body).await.0 != Outcome::Injected {
+    while call(&mut one, &reviews).await.0 != Outcome::Injected {
         ensure!(over.elapsed() < LONG, "it does not recover");
     }
     let recovered = over.elapsed();
-    let (_, after) = ask(callers, 4, None, &body).await?;
+    let (_, after) = ask(callers, 4, None, &reviews).await?;
     tell("what it can, again", &after);
     println!("\nThe first workload was injected {} ms after the end.", recovered.as_millis());
     process.kill();
@@ -91,7 +88,7 @@ async fn ask(
     callers: Vec<Caller>,
     at_once: usize,
     rate: Option<u32>,
-    body: &Bytes,
+    reviews: &Reviews,
 ) -> Result<(Vec<Caller>, Answers)> {
     let (give_back, mut free) = mpsc::unbounded_channel();
     let mut spare = Vec::new();
@@ -118,9 +115,9 @@ async fn ask(
                 None => free.recv().await,
             };
             let Some(mut caller) = caller else { break };
-            let (body, give_back) = (body.clone(), give_back.clone());
+            let (reviews, give_back) = (reviews.clone(), give_back.clone());
             asking.spawn(async move {
-                let (outcome, took) = call(&mut caller, &body).await;
+                let (outcome, took) = call(&mut caller, &reviews).await;
                 let _ = give_back.send(caller);
                 (outcome, took)
             });
@@ -137,9 +134,9 @@ async fn ask(
     Ok((spare, answers))
 }
 
-async fn call(caller: &mut Caller, body: &Bytes) -> (Outcome, Duration) {
+async fn call(caller: &mut Caller, reviews: &Reviews) -> (Outcome, Duration) {
     let begun = Instant::now();
-    let outcome = match timeout(TIMEOUT, caller.post("/mutate", body.clone())).await {
+    let outcome = match timeout(TIMEOUT, caller.post("/mutate", reviews.another())).await {
         Ok(Ok((200, answer))) => match answer.windows(7).any(|window| window == b"\"patch\"") {
             true => Outcome::Injected,
             false => Outcome::Shed,
@@ -194,14 +191,4 @@ fn offers() -> Value {
             "labels": {"opportune.libre.sh/offers": "ldap"},
             "annotations": {"opportune.libre.sh/settings": "base-dn: dc=example,dc=org"}},
             "spec": {"ports": [{"port": 389}]}}]})
-}
-
-fn review() -> Result<String> {
-    let mut review: Value = serde_json::from_str(REVIEW)?;
-    let annotations =
-        review.pointer_mut("/request/object/metadata/annotations").and_then(Value::as_object_mut);
-    let annotations = annotations.context("no annotations")?;
-    annotations.insert("opportune.libre.sh/wants".to_owned(), "ldap".into());
-    annotations.insert("opportune.libre.sh/profile".to_owned(), "none".into());
-    Ok(review.to_string())
 }
