@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::{
     discover::Offer,
+    encode,
     settings::{self, Fact},
     template::{Part, Template},
 };
@@ -95,7 +96,7 @@ impl Contents {
             };
             match placeholder.encoding {
                 Some(encoding) => out.push_str(&encoding.encode(value)),
-                None if is_composed && !settings::is_plain(value) => {
+                None if is_composed && !encode::is_plain(value) => {
                     return Err(Missing::Unsafe(name.clone()));
                 }
                 None => out.push_str(value),
