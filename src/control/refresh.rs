@@ -204,7 +204,10 @@ impl One<'_> {
         let pending: Vec<&str> = self.again.pending.iter().map(Intent::as_str).collect();
         let mut news = Vec::new();
         if !self.again.missed.is_empty() {
-            news.push(format!("{} was asked for while Opportune was away, and is there", pending.join(", ")));
+            news.push(format!(
+                "{} was asked for while Opportune was away or too busy, and is there",
+                pending.join(", ")
+            ));
         } else if !pending.is_empty() {
             news.push(format!("what it may use changed: {}", pending.join(", ")));
         }
@@ -213,7 +216,7 @@ impl One<'_> {
             news.push(format!("credentials changed in {}", names.join(", ")));
         }
         if news.is_empty() {
-            news.push("what was added to it was changed while Opportune was away".to_owned());
+            news.push("what was added to it was changed while Opportune was away or too busy".to_owned());
         }
         let how = self.how();
         self.say(Reason::Changed, format!("{}; {how}", news.join("; ")), &cause);

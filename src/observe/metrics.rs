@@ -92,7 +92,7 @@ impl Metrics {
         )?;
         let missed = IntGauge::new(
             "opportune_workloads_missed",
-            "Workloads that were made or changed while the webhook was away, and could be served now.",
+            "Workloads that were made or changed while the webhook was away or too busy, and could be served now.",
         )?;
         registry.register(Box::new(missed.clone()))?;
         register_build_info(&registry)?;

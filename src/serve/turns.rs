@@ -228,6 +228,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn while_many_wait_others_are_let_in_now_and_then() {
+        let line = Turns::new(1, LONGEST);
+        let mut waiting: Vec<_> = (0..=LONG).filter_map(|_| line.join()).collect();
+        let let_in = || (0..3 * TURNS_BETWEEN).filter(|_| line.lets_others_in()).count();
+        assert_eq!(let_in(), 3);
+        waiting.pop();
+        assert_eq!(let_in(), 0, "a short line");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn once_the_line_is_gone_everybody_is_served_again() {
         let line = line(Duration::from_secs(5)).await;
         let one = line.join().unwrap();

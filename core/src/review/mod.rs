@@ -59,7 +59,7 @@ pub struct NotAReview {
 // === impl NotAReview ===
 
 impl NotAReview {
-    fn unreadable(error: &serde_json::Error) -> Self {
+    fn unreadable(error: impl std::fmt::Display) -> Self {
         Self::new(format!("the body is not an AdmissionReview: {error}"))
     }
 

@@ -101,10 +101,8 @@ impl<'a> Review<'a> {
     /// # Errors
     /// [`NotAReview`] when the bytes are not an `admission.k8s.io/v1` AdmissionReview with a request.
     pub fn read(body: &'a [u8]) -> Result<Self, NotAReview> {
-        let body = simdutf8::compat::from_utf8(body)
-            .map_err(|error| NotAReview::new(format!("the body is not an AdmissionReview: {error}")))?;
-        let Envelope { api_version, kind, request } = Envelope::read(body)
-            .map_err(|error| NotAReview::new(format!("the body is not an AdmissionReview: {error}")))?;
+        let body = simdutf8::compat::from_utf8(body).map_err(NotAReview::unreadable)?;
+        let Envelope { api_version, kind, request } = Envelope::read(body).map_err(NotAReview::unreadable)?;
         if kind != "AdmissionReview" || api_version != API_VERSION {
             return Err(NotAReview::new(format!(
                 "expected an AdmissionReview of {API_VERSION}, got kind `{kind}` of `{api_version}`"
@@ -324,5 +322,5 @@ fn fill(map: &mut Map<String, Value>, fields: &[(&str, Option<&str>)]) -> Result
 }
 
 fn value(raw: &str) -> Result<Value, NotAReview> {
-    serde_json::from_str(raw).map_err(|error| NotAReview::unreadable(&error))
+    serde_json::from_str(raw).map_err(NotAReview::unreadable)
 }

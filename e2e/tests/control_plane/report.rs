@@ -33,7 +33,7 @@ async fn what_workloads_have_and_have_missed_is_reported(cluster: Cluster) -> Re
     .await?;
     here(&wishing(Kind::StatefulSet, "web", &[("wants", "ldap, nothing-of-this-kind")]))?;
     let said = report(&opportune, &namespace)?;
-    let missed = "asked for while the webhook was away; after the next rollout:";
+    let missed = "asked for while the webhook was away or too busy; after the next rollout:";
     let workloads = &said["workloads"];
     let first = &workloads[0]["intents"][0];
     ensure!(workloads[0]["name"] == "late" && first["state"] == "missed", "{said:#}");

@@ -61,7 +61,7 @@ pub enum State {
     Current,
     /// It is so, and changes with the next rollout.
     Pending,
-    /// It was asked for while the webhook was away.
+    /// It was asked for while the webhook was away or too busy.
     Missed,
     /// It would be so: the workload is a manifest, not one of a cluster.
     Planned,

@@ -42,7 +42,7 @@ manifest what it would get, by the same decision as `inject`.
 State:
   current   it is so, and a decision made now says the same
   pending   it changes with the next rollout; the reason says to what
-  missed    it was asked for while the webhook was away; the next rollout brings it
+  missed    it was asked for while the webhook was away or too busy; the next rollout brings it
   planned   a manifest: it would be so
   off       injection is off in the namespace; the reason says what to do
   unknown   what would be can't be told: you may not see all offers, or an annotation can't be read

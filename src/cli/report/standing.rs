@@ -139,7 +139,7 @@ impl<'a> Held<'a> {
             return Some(entry(State::Unknown, &reason));
         }
         if again.missed.contains(intent) {
-            let reason = format!("asked for while the webhook was away; {later}: {would}");
+            let reason = format!("asked for while the webhook was away or too busy; {later}: {would}");
             return Some(entry(State::Missed, &reason));
         }
         if is_pending {

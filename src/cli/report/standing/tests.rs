@@ -56,7 +56,7 @@ fn what_stands_and_would_be_given_again_is_current() {
 
 #[test]
 fn what_nobody_decided_on_is_missed() {
-    let reason = "asked for while the webhook was away; after the next rollout: mail/relay (first boot only)";
+    let reason = "asked for while the webhook was away or too busy; after the next rollout: mail/relay (first boot only)";
     assert_eq!(line(&report(&wishing("wants: mail"), CLUSTER)), format!("absent/missed -: {reason}"));
     // A controller has told it meanwhile.
     let mut told = wishing("wants: mail");
