@@ -1,15 +1,19 @@
 //! What a workload may ask for.
-use std::{borrow::Borrow, fmt};
+use std::{
+    borrow::{Borrow, Cow},
+    fmt,
+};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::name::is_dns_label;
 
-/// An intent: `ldap`, `mail`, `analytics`, `storage`, or any other DNS label (a custom intent).
+/// An intent: `ldap`, `mail`, `analytics`, `storage`, or any other DNS label (a custom intent). Known ones are borrowed: everything
+/// that is added to a workload names those that want it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Intent(String);
+pub struct Intent(Cow<'static, str>);
 
 /// The intents whose settings are known by name (design 1.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +44,12 @@ impl Intent {
     /// # Errors
     /// [`NotAnIntent`] when the text is no DNS label, or is `app`, which names the consumer in templates.
     pub fn parse(text: &str) -> Result<Self, NotAnIntent> {
-        if is_dns_label(text) && text != APP {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(NotAnIntent(text.chars().take(80).collect()))
+        if let Some(known) = Known::ALL.into_iter().find(|known| known.name() == text) {
+            return Ok(Self(Cow::Borrowed(known.name())));
+        }
+        match is_dns_label(text) && text != APP {
+            true => Ok(Self(Cow::Owned(text.to_owned()))),
+            false => Err(NotAnIntent(text.chars().take(80).collect())),
         }
     }
 
@@ -86,7 +92,7 @@ impl Known {
 }
 
 impl JsonSchema for Intent {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
+    fn schema_name() -> Cow<'static, str> {
         "Intent".into()
     }
 
@@ -118,7 +124,7 @@ impl TryFrom<String> for Intent {
 
 impl From<Intent> for String {
     fn from(intent: Intent) -> Self {
-        intent.0
+        intent.0.into_owned()
     }
 }
 

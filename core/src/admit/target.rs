@@ -79,8 +79,9 @@ fn target<'a>(
     profile: Option<&'a Profile>,
     containers: Vec<&'a Container<'a>>,
 ) -> Target<'a> {
-    let address = catalog.app_address(namespace, &workload.pod_labels());
-    Target { workload, namespace, terms, wishes: &terms.wishes, profile, containers, address }
+    let labels = workload.pod_labels();
+    let address = catalog.app_address(namespace, &labels);
+    Target { workload, namespace, labels, terms, wishes: &terms.wishes, profile, containers, address }
 }
 
 /// The profile of the first image that one is known of.

@@ -246,7 +246,6 @@ impl<'a> Versions<'a> {
         }
         let digest = terms.digest();
         let targets = Targets {
-            digest: &digest,
             asked: target::asked(catalog, request.namespace, &base, &terms),
             enforced: terms
                 .has_enforced()
@@ -255,6 +254,7 @@ impl<'a> Versions<'a> {
         let untouched = if is_heard { BTreeSet::new() } else { self.untouched(&terms) };
         let standing = |intent: &Intent| self.standing(&base, &|other| other == intent);
         let before = Before {
+            digest: &digest,
             own: self.own.as_ref(),
             stored: self.old.as_ref().map(|old| (old, self.stored.as_ref())),
             standing: &standing,

@@ -72,7 +72,8 @@ impl<'a> FromIterator<(&'a str, &'a str)> for Labels {
         // The sort keeps the order of those with the same key.
         pairs.sort_by_key(|(key, _)| *key);
         let followers = pairs.iter().skip(1).map(|(key, _)| Some(*key)).chain(iter::once(None));
-        let (mut text, mut ends) = (String::new(), Vec::new());
+        let length = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let (mut text, mut ends) = (String::with_capacity(length), Vec::with_capacity(pairs.len() * 2));
         for ((key, value), follower) in pairs.iter().zip(followers) {
             if follower == Some(*key) {
                 continue;

@@ -43,6 +43,8 @@ use crate::{
 pub(crate) struct Target<'a> {
     pub workload: &'a Workload<'a>,
     pub namespace: &'a str,
+    /// The labels of its pods.
+    pub labels: Labels,
     pub terms: &'a Terms,
     pub wishes: &'a Wishes,
     pub profile: Option<&'a Profile>,
@@ -54,8 +56,6 @@ pub(crate) struct Target<'a> {
 /// How a workload takes what it asks for, and how it takes what is enforced: there its annotations can add, and not take
 /// away.
 pub(crate) struct Targets<'a> {
-    /// The digest of the terms of both.
-    pub digest: &'a str,
     pub asked: Target<'a>,
     /// Where anything is enforced.
     pub enforced: Option<Target<'a>>,
@@ -63,6 +63,8 @@ pub(crate) struct Targets<'a> {
 
 /// What was known of the workload before.
 pub(crate) struct Before<'a> {
+    /// The digest of the terms now: with those of before, something else may have been wished.
+    pub digest: &'a str,
     /// The record of the object under review.
     pub own: Option<&'a Record>,
     /// The object as the server holds it, and its record.
@@ -92,7 +94,6 @@ pub(crate) struct Injection {
 pub(crate) fn plan(catalog: &Catalog, targets: &Targets<'_>, before: &Before<'_>) -> Injection {
     let mut injection = Injection::default();
     let terms = targets.asked.terms;
-    let facts = Facts { labels: targets.asked.workload.pod_labels(), digest: targets.digest };
     injection.plan.describe(&targets.asked);
     for intent in before.untouched {
         injection.additions.merge((before.standing)(intent));
@@ -106,7 +107,7 @@ pub(crate) fn plan(catalog: &Catalog, targets: &Targets<'_>, before: &Before<'_>
     for (intent, term) in asked {
         let enforced = targets.enforced.as_ref().filter(|_| term.is_some_and(Term::is_enforced));
         let target = enforced.unwrap_or(&targets.asked);
-        let (mut decision, fitted) = facts.answer(catalog, target, before, intent, term);
+        let (mut decision, fitted) = answer(catalog, target, before, intent, term);
         for (variable, other) in injection.additions.merge(fitted.additions) {
             let skipped = Skipped::new(variable, format!("set for {other}"));
             if !decision.skipped.contains(&skipped) {
@@ -124,63 +125,50 @@ pub(crate) fn plan(catalog: &Catalog, targets: &Targets<'_>, before: &Before<'_>
     injection
 }
 
-/// What all wishes of a workload are decided by.
-struct Facts<'a> {
-    /// The labels of its pods.
-    labels: Labels,
-    /// The digest of its terms.
-    digest: &'a str,
-}
-
-// === impl Facts ===
-
-impl Facts<'_> {
-    /// One wish, with all that is known of it; `term` is `None` where nothing is wished and something can't be taken back.
-    fn answer(
-        &self,
-        catalog: &Catalog,
-        target: &Target<'_>,
-        before: &Before<'_>,
-        intent: &Intent,
-        term: Option<&Term>,
-    ) -> (Decision, Fitted) {
-        // A record alone proves nothing: what it calls ours must stand there.
-        let in_use = before
-            .records()
-            .find_map(|record| record.in_use(intent, self.digest))
-            .filter(|_| !(before.standing)(intent).is_empty());
-        let is_enforced = term.is_some_and(Term::is_enforced);
-        // What is enforced is never left out because it could not be delivered: a tenant could see to that.
-        let withdrawn = before.withdrawn(intent, self.digest).filter(|_| !is_enforced);
-        let preferred = target.terms.preferences(intent);
-        let is_unasked = term.is_some_and(|term| matches!(term.asker, Asker::Policy(_)));
-        let question = Question {
-            intent,
-            namespace: target.namespace,
-            pod_labels: &self.labels,
-            named: target.wishes.uses.get(intent).map(String::as_str),
-            in_use: in_use.as_ref(),
-            can_keep: in_use.as_ref().is_some_and(|in_use| before.held(intent, &in_use.offer)),
-            withdrawn: withdrawn.as_ref(),
-            preferred: &preferred,
-            is_enforced,
-            skips_own: is_unasked && catalog.is_provider(target.namespace, intent),
-        };
-        let (mut decision, fitted) = decide_one(catalog, target, before, &question, term);
-        if let Some(term) = term {
-            decision.asker = term.asker.clone();
-            decision.enforced = term.enforced().cloned();
-            // Who offers it to others would else be refused before it can.
-            decision.is_exempt = question.skips_own;
-            decision.because.extend(target.terms.overruled(intent, term));
-        }
-        decision.because.extend(question.told(&decision.outcome));
-        if target.terms.mapped_by_namespace.contains(intent) {
-            let because = format!("its variables are those of the Namespace's annotation env.{intent}");
-            decision.because.push(because);
-        }
-        (decision, fitted)
+/// One wish, with all that is known of it; `term` is `None` where nothing is wished and something can't be taken back.
+fn answer(
+    catalog: &Catalog,
+    target: &Target<'_>,
+    before: &Before<'_>,
+    intent: &Intent,
+    term: Option<&Term>,
+) -> (Decision, Fitted) {
+    // A record alone proves nothing: what it calls ours must stand there.
+    let in_use = before
+        .records()
+        .find_map(|record| record.in_use(intent, before.digest))
+        .filter(|_| !(before.standing)(intent).is_empty());
+    let is_enforced = term.is_some_and(Term::is_enforced);
+    // What is enforced is never left out because it could not be delivered: a tenant could see to that.
+    let withdrawn = before.withdrawn(intent).filter(|_| !is_enforced);
+    let preferred = target.terms.preferences(intent);
+    let is_unasked = term.is_some_and(|term| matches!(term.asker, Asker::Policy(_)));
+    let question = Question {
+        intent,
+        namespace: target.namespace,
+        pod_labels: &target.labels,
+        named: target.wishes.uses.get(intent).map(String::as_str),
+        in_use: in_use.as_ref(),
+        can_keep: in_use.as_ref().is_some_and(|in_use| before.held(intent, &in_use.offer)),
+        withdrawn: withdrawn.as_ref(),
+        preferred: &preferred,
+        is_enforced,
+        skips_own: is_unasked && catalog.is_provider(target.namespace, intent),
+    };
+    let (mut decision, fitted) = decide_one(catalog, target, before, &question, term);
+    if let Some(term) = term {
+        decision.asker = term.asker.clone();
+        decision.enforced = term.enforced().cloned();
+        // Who offers it to others would else be refused before it can.
+        decision.is_exempt = question.skips_own;
+        decision.because.extend(target.terms.overruled(intent, term));
     }
+    decision.because.extend(question.told(&decision.outcome));
+    if target.terms.mapped_by_namespace.contains(intent) {
+        let because = format!("its variables are those of the Namespace's annotation env.{intent}");
+        decision.because.push(because);
+    }
+    (decision, fitted)
 }
 
 /// What becomes of one wish.
@@ -382,9 +370,9 @@ impl Before<'_> {
     }
 
     /// What was taken out because it could not be delivered, unless the wishes changed since.
-    fn withdrawn(&self, intent: &Intent, digest: &str) -> Option<LeftOut> {
+    fn withdrawn(&self, intent: &Intent) -> Option<LeftOut> {
         let record = self.own.or_else(|| self.stored.and_then(|(_, record)| record))?;
-        let withdrawn = record.withdrawn.get(intent).filter(|_| record.wishes == digest)?;
+        let withdrawn = record.withdrawn.get(intent).filter(|_| record.wishes == self.digest)?;
         let offers = withdrawn.offers().map(|(id, print)| (id, print.to_owned())).collect();
         Some(LeftOut { offers, reason: withdrawn.reason.clone() })
     }

@@ -1,7 +1,7 @@
 //! What is answered, but for the uid: the same question of another caller has the same response.
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Serialize, Serializer, ser::SerializeMap};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use super::{API_VERSION, Answer, Facts, read::Review};
 use crate::{
@@ -15,13 +15,13 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Response {
     /// The serialised response behind its uid, up to the end of the review.
-    rest: Vec<u8>,
+    rest: String,
     outcome: &'static str,
     reason: String,
     intents: Vec<(&'static str, &'static str)>,
 }
 
-/// The fields of a response behind its uid.
+/// The fields of a response behind its uid, but for the patch.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Fields<'a> {
@@ -30,8 +30,6 @@ struct Fields<'a> {
     status: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    patch: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
     #[serde(skip_serializing_if = "AuditAnnotations::is_empty")]
@@ -62,23 +60,23 @@ impl Response {
             _ => None,
         };
         let has_patch = denied.is_none() && !verdict.patch.is_empty();
-        // Values with string keys always serialise, and a Vec takes them all.
         let fields = Fields {
             allowed: denied.is_none(),
             status: denied.map(|message| json!({"code": 403, "reason": "Forbidden", "message": message})),
             patch_type: has_patch.then_some("JSONPatch"),
-            patch: has_patch.then(|| encoded(&verdict.patch)).flatten(),
             warnings: &verdict.warnings,
             audit_annotations: AuditAnnotations(verdict),
         };
-        let patch = fields.patch.as_deref().map_or("", RawValue::get);
-        let mut rest = Vec::with_capacity(patch.len() + 256);
-        let _ = serde_json::to_writer(&mut rest, &fields);
-        if let Some(first) = rest.first_mut() {
-            // Its uid comes before.
-            *first = b',';
+        // Values with string keys always serialise.
+        let mut rest = serde_json::to_string(&fields).unwrap_or_default();
+        // Its uid comes before, and the end is that of the response.
+        rest.replace_range(..1, ",");
+        if has_patch {
+            rest.pop();
+            push_patch(&verdict.patch, &mut rest);
+            rest.push('}');
         }
-        rest.push(b'}');
+        rest.push('}');
         let decisions = verdict.plan.iter().flat_map(|plan| &plan.decisions);
         Self {
             rest,
@@ -107,19 +105,19 @@ impl Response {
             reason: self.reason.clone(),
             intents: self.intents.clone(),
         };
-        Answer { body: [head.as_bytes(), &uid, &self.rest].concat(), facts }
+        Answer { body: [head.as_bytes(), &uid, self.rest.as_bytes()].concat(), facts }
     }
 }
 
-/// A patch in base64, as the string that it is in JSON: there is nothing in it to escape, so it is not looked through for that.
-fn encoded(patch: &[PatchOperation]) -> Option<Box<RawValue>> {
+/// Appends the field of a patch. In its base64 there is nothing to escape, so it is not looked through for that.
+fn push_patch(patch: &[PatchOperation], fields: &mut String) {
     let mut operations = Vec::with_capacity(8 * 1024);
-    serde_json::to_writer(&mut operations, patch).ok()?;
-    let mut text = String::with_capacity(operations.len().div_ceil(3) * 4 + 2);
-    text.push('"');
-    STANDARD.encode_string(operations, &mut text);
-    text.push('"');
-    RawValue::from_string(text).ok()
+    // A Vec takes it all.
+    let _ = serde_json::to_writer(&mut operations, patch);
+    fields.reserve(operations.len().div_ceil(3) * 4 + 16);
+    fields.push_str(r#","patch":""#);
+    STANDARD.encode_string(operations, fields);
+    fields.push('"');
 }
 
 // === impl AuditAnnotations ===

@@ -1,10 +1,12 @@
-//! The spec of a workload that is new: of its containers, no more becomes a tree than decisions look at. Nothing else compares
-//! them; of an update, all of the template is compared with what it was.
+//! The spec of a workload that is new: of its pods and their containers, no more becomes a tree than decisions look at. Nothing
+//! else compares them; of an update, all of the template is compared with what it was.
 use serde_json::{Map, Value};
 
 use super::skim::{Malformed, Skim};
 use crate::workload::{CONTAINERS, INIT_CONTAINERS, Kind};
 
+/// What is looked at of the pods besides their containers, and as a whole.
+const OF_A_POD: [&str; 2] = ["volumes", "securityContext"];
 /// What is looked at of a container.
 const OF_A_CONTAINER: [&str; 4] = ["name", "image", "env", "volumeMounts"];
 
@@ -20,8 +22,10 @@ pub(super) fn read(raw: &str, kind: Kind) -> Option<Value> {
 fn spec(reader: &mut Skim<'_>, place: &[&str]) -> Result<Value, Malformed> {
     object(reader, |key, value| match place.split_first() {
         Some((first, place)) if *first == key => spec(value, place).map(Some),
+        Some(_) => value.value().map(Some),
         None if [CONTAINERS, INIT_CONTAINERS].contains(&key) => containers(value).map(Some),
-        _ => value.value().map(Some),
+        None if OF_A_POD.contains(&key) => value.value().map(Some),
+        None => value.pass().map(|()| None),
     })
 }
 
