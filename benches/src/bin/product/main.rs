@@ -8,6 +8,7 @@ mod sample;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use clap::Parser;
+use mimalloc::MiMalloc;
 use opportune::{
     serve::{Config, Server, Shared, signals},
     tls::Source,
@@ -20,6 +21,10 @@ use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep_until},
 };
+
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 const PAUSE: Duration = Duration::from_millis(20);
 const SHARE: u32 = 5;
