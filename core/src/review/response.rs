@@ -69,13 +69,14 @@ impl Response {
         };
         // Values with string keys always serialise.
         let mut rest = serde_json::to_string(&fields).unwrap_or_default();
-        // Its uid comes before, and the end is that of the response.
-        rest.replace_range(..1, ",");
+        // Its uid comes before.
+        rest.drain(..rest.len().min(1));
         if has_patch {
             rest.pop();
             push_patch(&verdict.patch, &mut rest);
             rest.push('}');
         }
+        // The end of the review.
         rest.push('}');
         let decisions = verdict.plan.iter().flat_map(|plan| &plan.decisions);
         Self {
@@ -105,7 +106,7 @@ impl Response {
             reason: self.reason.clone(),
             intents: self.intents.clone(),
         };
-        Answer { body: [head.as_bytes(), &uid, self.rest.as_bytes()].concat(), facts }
+        Answer { body: [head.as_bytes(), &uid, b",", self.rest.as_bytes()].concat(), facts }
     }
 }
 
