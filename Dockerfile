@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
-# One program, linked with Debian's C library as everything that is measured and tested is (docs/adr/0011-allocator-and-image.md): no shell, no package
-# manager. It needs no writable file and no privilege.
+# One program, linked with Debian's C library as everything that is measured and tested is
+# (docs/adr/0011-allocator-and-image.md): no shell, no package manager. It needs no writable file and no privilege.
 #
 #   docker buildx build --platform linux/amd64,linux/arm64 --build-arg REVISION="$(git rev-parse HEAD)" -t IMAGE .
 

@@ -44,7 +44,7 @@ impl Intent {
     /// # Errors
     /// [`NotAnIntent`] when the text is no DNS label, or is `app`, which names the consumer in templates.
     pub fn parse(text: &str) -> Result<Self, NotAnIntent> {
-        if let Some(known) = Known::ALL.into_iter().find(|known| known.name() == text) {
+        if let Some(known) = Known::named(text) {
             return Ok(Self(Cow::Borrowed(known.name())));
         }
         match is_dns_label(text) && text != APP {
@@ -60,7 +60,7 @@ impl Intent {
 
     /// Which of the known intents it is; `None` for a custom one.
     pub fn known(&self) -> Option<Known> {
-        Known::ALL.into_iter().find(|known| known.name() == self.0)
+        Known::named(&self.0)
     }
 
     /// Whether it asks for volumes.
@@ -79,6 +79,10 @@ impl Intent {
 impl Known {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Ldap, Self::Mail, Self::Analytics, Self::Storage];
+
+    fn named(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.name() == text)
+    }
 
     /// The intent as it is written.
     pub fn name(self) -> &'static str {

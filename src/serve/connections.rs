@@ -35,8 +35,9 @@ use tower::Service;
 
 /// How often a dead peer of an HTTP/2 connection is looked for.
 const PING: Duration = Duration::from_secs(30);
-/// What is taken from a connection at once, in bytes: a review of most workloads. TLS alone asks for 4 KiB each time.
-const AT_ONCE: usize = 32 * 1024;
+/// What is read of a TLS connection at once, in bytes: a review of most workloads, where rustls alone asks for 4 KiB each time. As
+/// many connections as there may be hold 16 MiB.
+const BUFFER: usize = 32 * 1024;
 /// The pause after a failed accept, which mostly means that the process has no file descriptor left.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
@@ -167,7 +168,7 @@ impl Served {
         acceptor: TlsAcceptor,
         stream: TcpStream,
     ) -> Option<TlsStream<BufReader<TcpStream>>> {
-        let stream = BufReader::with_capacity(AT_ONCE, stream);
+        let stream = BufReader::with_capacity(BUFFER, stream);
         match timeout(self.limits.handshake, acceptor.accept(stream)).await {
             Ok(Ok(mut stream)) => match timeout(self.limits.idle, stream.fill_buf()).await {
                 Ok(Ok(bytes)) if !bytes.is_empty() => Some(stream),
