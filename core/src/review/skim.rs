@@ -1,12 +1,14 @@
 //! Passes over JSON without reading it: what is looked at of a review is a small part of it, and to parse the rest, only to forget
-//! it, would be most of the work. Values are found by their brackets and quotes, 64 bytes at a time.
+//! it, would be most of the work. Values are found by their brackets and quotes, 64 bytes at a time, by what the processor that it
+//! runs on has for that.
 //!
 //! What is passed over is not checked to be JSON: an API server sends nothing else, and whoever reads a value that was found here
 //! parses it.
+use std::borrow::Cow;
+
+use fearless_simd::{Level, Simd, SimdBase, SimdMask, dispatch, u8x64};
 use memchr::memchr2;
 use serde_json::Value;
-use std::borrow::Cow;
-use wide::u8x16;
 
 /// Bytes that are looked at at once: one bit of a `u64` for each.
 const BLOCK: usize = 64;
@@ -206,24 +208,30 @@ fn length_of_string(text: &[u8]) -> Option<usize> {
 
 /// The length of the object or array that `text` begins with; `None` where it does not end.
 fn length_of_nested(text: &[u8]) -> Option<usize> {
+    dispatch!(Level::new(), simd => length_of_nested_by(simd, text))
+}
+
+/// The same, by what one kind of processor has; as all below, it is compiled once for each kind, and so has to be inlined.
+#[inline(always)]
+fn length_of_nested_by<S: Simd>(simd: S, text: &[u8]) -> Option<usize> {
     let (blocks, rest) = text.as_chunks::<BLOCK>();
     let mut nesting = Nesting::default();
     for (number, block) in blocks.iter().enumerate() {
-        if let Some(end) = nesting.end_in(block) {
+        if let Some(end) = nesting.end_in(&Marks::of(simd, block)) {
             return Some(number * BLOCK + end);
         }
     }
     let mut last = [b' '; BLOCK];
     last.get_mut(..rest.len())?.copy_from_slice(rest);
-    nesting.end_in(&last).map(|end| blocks.len() * BLOCK + end)
+    nesting.end_in(&Marks::of(simd, &last)).map(|end| blocks.len() * BLOCK + end)
 }
 
 // === impl Nesting ===
 
 impl Nesting {
     /// How many bytes of the next block belong to what was opened first; `None` where all do, and it goes on.
-    fn end_in(&mut self, block: &[u8; BLOCK]) -> Option<usize> {
-        let marks = Marks::of(block);
+    #[inline(always)]
+    fn end_in(&mut self, marks: &Marks) -> Option<usize> {
         let quotes = marks.quotes & !self.escaped(marks.backslashes);
         let within = self.strings(quotes);
         let (opening, closing) = (marks.opening & !within, marks.closing & !within);
@@ -246,6 +254,7 @@ impl Nesting {
     }
 
     /// The bytes behind a backslash that counts.
+    #[inline(always)]
     fn escaped(&mut self, backslashes: u64) -> u64 {
         let mut escaped = u64::from(self.is_escaped);
         let mut rest = backslashes & !escaped;
@@ -262,6 +271,7 @@ impl Nesting {
     }
 
     /// The bytes within strings, given the quotes that count; an opening quote is within, a closing one is not.
+    #[inline(always)]
     fn strings(&mut self, quotes: u64) -> u64 {
         // Bit by bit, whether the number of quotes up to there is odd.
         let mut odd = quotes;
@@ -277,21 +287,16 @@ impl Nesting {
 // === impl Marks ===
 
 impl Marks {
-    fn of(block: &[u8; BLOCK]) -> Self {
-        let mut marks = Self { quotes: 0, backslashes: 0, opening: 0, closing: 0 };
-        let (parts, _) = block.as_chunks::<16>();
-        for (number, part) in parts.iter().enumerate() {
-            let bytes = u8x16::new(*part);
-            let braces = bytes | u8x16::splat(TO_BRACE);
-            let places = |bytes: u8x16, of: u8| {
-                u64::from(bytes.simd_eq(u8x16::splat(of)).to_bitmask()) << (number * 16)
-            };
-            marks.quotes |= places(bytes, b'"');
-            marks.backslashes |= places(bytes, b'\\');
-            marks.opening |= places(braces, b'{');
-            marks.closing |= places(braces, b'}');
+    #[inline(always)]
+    fn of<S: Simd>(simd: S, block: &[u8; BLOCK]) -> Self {
+        let bytes = u8x64::from_slice(simd, block);
+        let braces = bytes | TO_BRACE;
+        Self {
+            quotes: bytes.simd_eq(b'"').to_bitmask(),
+            backslashes: bytes.simd_eq(b'\\').to_bitmask(),
+            opening: braces.simd_eq(b'{').to_bitmask(),
+            closing: braces.simd_eq(b'}').to_bitmask(),
         }
-        marks
     }
 }
 

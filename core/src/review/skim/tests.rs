@@ -73,6 +73,24 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
+/// The kinds of processors that this one can stand in for, itself among them.
+fn levels() -> Vec<Level> {
+    let best = Level::new();
+    let mut levels = vec![best];
+    #[cfg(target_arch = "x86_64")]
+    levels.extend(
+        [
+            best.as_sse2().map(Level::Sse2),
+            best.as_sse4_2().map(Level::Sse4_2),
+            best.as_avx2().map(Level::Avx2),
+            best.as_avx512().map(Level::Avx512),
+        ]
+        .into_iter()
+        .flatten(),
+    );
+    levels
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -90,6 +108,16 @@ proptest! {
         let cut = cut.index(text.len());
         prop_assume!(text.is_char_boundary(cut));
         prop_assert!(Skim::new(&text[..cut]).raw().is_err());
+    }
+
+    #[test]
+    fn every_kind_of_processor_finds_the_same_end(value in prop::collection::vec(value(), 1..8), behind in r#"[\]},"\\\\]{0,80}"#) {
+        let text = Value::from(value).to_string();
+        let (length, text) = (text.len(), text + &behind);
+        for level in levels() {
+            let found = dispatch!(level, simd => length_of_nested_by(simd, text.as_bytes()));
+            prop_assert_eq!(found, Some(length), "{:?}", level);
+        }
     }
 
     #[test]
