@@ -8,16 +8,19 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    Catalog, Labels, NamespaceFacts, Offer, OfferId, Recipes, Source, declared,
+    Catalog, Labels, NamespaceFacts, Offer, OfferId, Recipes, Source,
+    config_maps::ConfigMaps,
+    declared,
     object::{self, DEFAULT_NAMESPACE, ObjectError},
     policy::{Policies, Policy},
     route::{ROUTES, Routes},
     service::{ServiceFacts, Surroundings},
     sorted::Sorted,
+    workloads::{WORKLOADS, Workloads},
 };
 use crate::{
     decide::NamespaceDefaults,
-    inject::profile::{Profile, Profiles, repository},
+    inject::profile::{Profile, Profiles},
     keys,
 };
 
@@ -33,9 +36,6 @@ pub enum Taken {
 /// Namespace, where there is one, and name of an object.
 pub type NamespacedName = (Option<String>, String);
 
-/// Kind, namespace and name of an object.
-type ObjectKey = (&'static str, Option<String>, String);
-
 /// What the cluster holds, fed one object at a time.
 #[derive(Debug, Default)]
 pub struct Inventory {
@@ -45,10 +45,8 @@ pub struct Inventory {
     catalog: Catalog,
     /// By namespace and name.
     services: Sorted<Arc<ServiceFacts>>,
-    /// Namespaces and names of ConfigMaps that recipes look for, by namespace and name of the Service.
-    sought: BTreeMap<(String, String), (String, String)>,
-    config_maps: BTreeMap<String, BTreeMap<String, Labels>>,
-    workloads: BTreeMap<String, BTreeMap<ObjectKey, Pods>>,
+    config_maps: ConfigMaps,
+    workloads: Workloads,
     /// All offers of the catalog, by id.
     offers: Sorted<Arc<Offer>>,
     routes: Routes,
@@ -59,16 +57,6 @@ pub struct Inventory {
     /// Whether a snapshot would differ from the last one.
     is_changed: bool,
 }
-
-/// What is kept of a workload that runs something that recipes know: which Services its pods are behind, and what it is.
-#[derive(Debug, PartialEq, Eq)]
-struct Pods {
-    labels: Labels,
-    /// Those that a recipe knows.
-    images: Box<[String]>,
-}
-
-const WORKLOADS: [&str; 4] = ["Deployment", "StatefulSet", "DaemonSet", "Pod"];
 
 // === impl Inventory ===
 
@@ -137,7 +125,7 @@ impl Inventory {
 
     /// The ConfigMaps that recipes look for beside their Services, by namespace and name.
     pub fn sought_config_maps(&self) -> BTreeSet<&(String, String)> {
-        self.sought.values().collect()
+        self.config_maps.sought()
     }
 
     fn known(&self, kind: &str) -> Vec<NamespacedName> {
@@ -147,16 +135,13 @@ impl Inventory {
                 let places = self.services.iter().map(|service| (&*service.namespace, &*service.name));
                 places.map(|(space, name)| (Some(space.to_owned()), name.to_owned())).collect()
             }
-            "ConfigMap" => {
-                self.config_maps.iter().flat_map(|(ns, all)| all.keys().map(move |n| nested(ns, n))).collect()
-            }
+            "ConfigMap" => self.config_maps.names().map(|(ns, n)| nested(ns, n)).collect(),
             "Namespace" => self.catalog.namespaces().map(|(name, _)| (None, name.to_owned())).collect(),
             "AppProfile" => self.profiles.keys().map(|name| (None, name.clone())).collect(),
             "InjectionPolicy" => self.policies.names().map(|name| (None, name.clone())).collect(),
             kind if ROUTES.contains(&kind) => self.routes.names(kind).map(|(ns, n)| nested(ns, n)).collect(),
             kind if WORKLOADS.contains(&kind) => {
-                let keys = self.workloads.values().flat_map(BTreeMap::keys);
-                keys.filter(|(of, ..)| *of == kind).map(|(_, ns, name)| (ns.clone(), name.clone())).collect()
+                self.workloads.names(kind).map(|(ns, n)| nested(ns, n)).collect()
             }
             _ => {
                 let ids = self.offers.iter().map(|offer| &offer.id);
@@ -172,22 +157,12 @@ impl Inventory {
         match kind {
             "Service" => {
                 self.services.remove(|service| service.place().cmp(&(space, name)));
-                let sought = self.sought.remove(&(space.to_owned(), name.clone()));
-                if let Some((_, config_map)) =
-                    sought.filter(|place| !self.sought.values().any(|p| p == place))
-                    && let Some(known) = self.config_maps.get_mut(space)
-                {
-                    known.remove(&config_map);
-                }
+                self.config_maps.forget_service(space, name);
                 self.routes.reselect(space);
                 self.drop_offer(&OfferId::namespaced(space, name, Source::Service));
             }
             "Namespace" => self.set_facts(name, None),
-            "ConfigMap" => {
-                if self.config_maps.get_mut(space).is_some_and(|known| known.remove(name).is_some()) {
-                    self.changed.insert(space.to_owned());
-                }
-            }
+            "ConfigMap" => self.config_maps.remove(space, name, &mut self.changed),
             "StorageClass" => self.drop_offer(&OfferId::of_cluster(name, Source::StorageClass)),
             "ServiceOffer" => self.drop_offer(&OfferId::namespaced(space, name, Source::ServiceOffer)),
             "AppProfile" => {
@@ -197,26 +172,8 @@ impl Inventory {
             }
             "InjectionPolicy" => self.is_changed |= self.policies.remove(name),
             kind if ROUTES.contains(&kind) => self.routes.remove(kind, space, name),
-            _ => {
-                let Some(kind) = WORKLOADS.iter().find(|known| **known == kind) else { return };
-                let key = (*kind, Some(space.to_owned()), name.clone());
-                if self.workloads.get_mut(space).is_some_and(|known| known.remove(&key).is_some()) {
-                    self.changed.insert(space.to_owned());
-                }
-            }
+            _ => self.workloads.remove(kind, space, name, &mut self.changed),
         }
-        self.drop_empty(space);
-    }
-
-    /// A namespace that holds nothing any more costs nothing.
-    fn drop_empty(&mut self, namespace: &str) {
-        fn drop_from<T>(all: &mut BTreeMap<String, BTreeMap<impl Ord, T>>, namespace: &str) {
-            if all.get(namespace).is_some_and(BTreeMap::is_empty) {
-                all.remove(namespace);
-            }
-        }
-        drop_from(&mut self.config_maps, namespace);
-        drop_from(&mut self.workloads, namespace);
     }
 
     fn take(&mut self, object: &Value) -> Result<Taken, ObjectError> {
@@ -225,7 +182,7 @@ impl Inventory {
         match (group, text("kind")) {
             ("", "Service") => self.apply_service(object),
             ("", "Namespace") => self.apply_namespace(object),
-            ("", "ConfigMap") => self.apply_config_map(object),
+            ("", "ConfigMap") => self.config_maps.apply(object, &self.recipes, &mut self.changed),
             ("storage.k8s.io", "StorageClass") => {
                 let offer = declared::storage_class(object, &self.recipes)?;
                 let id = OfferId::of_cluster(&object::name(object)?, Source::StorageClass);
@@ -248,7 +205,7 @@ impl Inventory {
                 Ok(Taken::Known)
             }
             ("apps" | "", kind) => match WORKLOADS.iter().find(|known| **known == kind) {
-                Some(kind) => self.apply_workload(kind, object),
+                Some(kind) => self.workloads.apply(kind, object, &self.recipes, &mut self.changed),
                 None => Ok(Taken::Ignored),
             },
             _ => Ok(Taken::Ignored),
@@ -344,52 +301,6 @@ impl Inventory {
         self.is_changed = true;
     }
 
-    fn apply_workload(&mut self, kind: &'static str, object: &Value) -> Result<Taken, ObjectError> {
-        let (namespace, name) = object::namespaced_name(object)?;
-        let template = if kind == "Pod" { Some(object) } else { object.pointer("/spec/template") };
-        let Some(template) = template else { return Ok(Taken::Ignored) };
-        let containers = template.pointer("/spec/containers").and_then(Value::as_array);
-        let images = containers
-            .into_iter()
-            .flatten()
-            .filter_map(|container| container.get("image")?.as_str())
-            .map(|image| repository(image).0)
-            .filter(|image| self.recipes.knows_image(image))
-            .collect();
-        let pods = Pods { labels: object::labels(template, "labels").collect(), images };
-        if pods.images.is_empty() {
-            // It changes nothing of what is recognised.
-            self.remove_key(kind, &(Some(namespace), name));
-            return Ok(Taken::Ignored);
-        }
-        let workloads = self.workloads.entry(namespace.clone()).or_default();
-        let key = (kind, Some(namespace.clone()), name);
-        if workloads.get(&key) != Some(&pods) {
-            workloads.insert(key, pods);
-            self.changed.insert(namespace);
-        }
-        Ok(Taken::Known)
-    }
-
-    /// Keeps what recipes read of a ConfigMap, and nothing of any other.
-    fn apply_config_map(&mut self, object: &Value) -> Result<Taken, ObjectError> {
-        let (namespace, name) = object::namespaced_name(object)?;
-        let is_read = |key: &str| self.recipes.config_keys().any(|known| known == key);
-        let data: Labels = object::strings(object.get("data")).filter(|(key, _)| is_read(key)).collect();
-        let known = self.config_maps.entry(namespace.clone()).or_default();
-        if data.is_empty() {
-            if known.remove(&name).is_some() {
-                self.changed.insert(namespace);
-            }
-            return Ok(Taken::Ignored);
-        }
-        if known.get(&name) != Some(&data) {
-            known.insert(name, data);
-            self.changed.insert(namespace);
-        }
-        Ok(Taken::Known)
-    }
-
     /// Looks at a namespace's Services again.
     fn recognise_all(&mut self, namespace: &str) {
         // A copy shares them all.
@@ -401,31 +312,18 @@ impl Inventory {
     }
 
     fn recognise(&mut self, service: &ServiceFacts) -> Result<Taken, ObjectError> {
-        let images: Vec<String> = self
-            .workloads
-            .get(service.namespace.as_ref())
-            .into_iter()
-            .flat_map(BTreeMap::values)
-            .filter(|pods| is_behind(service, pods))
-            .flat_map(|pods| pods.images.iter().cloned())
-            .collect();
-        let id = OfferId::namespaced(&service.namespace, &service.name, Source::Service);
-        let config_maps = self.config_maps.get(service.namespace.as_ref());
         let sought = Cell::new(None);
         let around = Surroundings {
             recipes: &self.recipes,
-            images: &images,
+            images: &self.workloads.images_behind(service),
             config_map: &|name| {
                 sought.set(Some(name.to_owned()));
-                config_maps?.get(name)
+                self.config_maps.get(&service.namespace, name)
             },
         };
         let offer = service.offer(&around);
-        let (space, name) = (service.namespace.to_string(), service.name.to_string());
-        match sought.take() {
-            Some(sought) => drop(self.sought.insert((space.clone(), name), (space, sought))),
-            None => drop(self.sought.remove(&(space, name))),
-        }
+        self.config_maps.seek(&service.namespace, &service.name, sought.take());
+        let id = OfferId::namespaced(&service.namespace, &service.name, Source::Service);
         match offer {
             Ok(offer) => Ok(self.set_offer(&id, offer)),
             Err(error) => {
@@ -470,8 +368,4 @@ fn key(object: &Value) -> Result<NamespacedName, ObjectError> {
         }
         _ => object::namespaced_name(object).map(|(namespace, name)| (Some(namespace), name)),
     }
-}
-
-fn is_behind(service: &ServiceFacts, pods: &Pods) -> bool {
-    !service.selector.is_empty() && pods.labels.has_all(&service.selector)
 }

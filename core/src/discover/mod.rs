@@ -3,6 +3,7 @@
 //! [`Inventory`] is fed one object at a time, from a file or a watch alike; [`Catalog`] is its immutable snapshot, which
 //! answers who may use what in the time that the answer takes, and is made in the time that the change takes.
 mod catalog;
+mod config_maps;
 mod declared;
 mod difference;
 mod index;
@@ -16,6 +17,7 @@ mod route;
 mod selector;
 mod service;
 mod sorted;
+mod workloads;
 
 pub use catalog::{Catalog, NamespaceFacts, NamespaceLabel, NotForNamespace};
 pub use difference::Difference;
