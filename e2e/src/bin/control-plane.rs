@@ -1,19 +1,29 @@
 //! Keeps a control plane up for trying things by hand.
-//!
-//! Usage: control-plane                until Ctrl-C; prints how to reach it
-//!        control-plane COMMAND ARG... as long as the command runs, with KUBECONFIG and KUBECTL set; ends as it ends
 use anyhow::{Context, Result};
+use clap::Parser;
 use opportune_e2e::{ControlPlane, Options};
-use std::process::{Command, ExitCode};
+use std::{
+    ffi::OsString,
+    process::{Command, ExitCode},
+};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// Keeps a control plane up until Ctrl-C, and prints how to reach it
+#[derive(Debug, Parser)]
+#[command(after_help = "Needs the programs that `e2e/build` makes.")]
+struct Arguments {
+    /// Keeps it up as long as this command runs, with KUBECONFIG and KUBECTL set, and ends as it ends
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
+    command: Vec<OsString>,
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode> {
+    let Arguments { command } = Arguments::parse();
     let cluster = ControlPlane::start(Options::default())?;
-    let mut arguments = std::env::args_os().skip(1);
-    let code = match arguments.next() {
-        Some(program) => {
-            let mut command = Command::new(&program);
+    let code = match command.split_first() {
+        Some((program, arguments)) => {
+            let mut command = Command::new(program);
             command.args(arguments).env("KUBECONFIG", cluster.kubeconfig());
             command.env("KUBECTL", cluster.assets().program("kubectl")?);
             let status = command.status().with_context(|| format!("can't run {}", program.display()))?;

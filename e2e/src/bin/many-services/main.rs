@@ -1,12 +1,10 @@
 //! Measures `opportune serve` in a cluster with many Services, Deployments and Secrets: from its start to ready, its memory, how
 //! soon a new Service is used, and its memory while it answers. Prints the tables of docs/performance.md.
-//!
-//! Usage: many-services [--rounds N] [--secrets N] [--reviews N] [SERVICES...]; by default one round with 0, 1000 and 10000 Services, of
-//! which one in ten offers something, and 2,000 Deployments with the last of them; no Secrets, and no reviews.
 mod large;
 mod reviews;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use clap::Parser;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 use kube::{
     Api, Client,
@@ -29,11 +27,22 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// What one process may be told to do.
 const ROLES: [&str; 3] = ["webhook,controller", "webhook", "controller"];
 
+/// Measures `opportune serve` in a cluster of its own that grows: time from start to ready, resident memory, and how soon a new
+/// Service is used
+#[derive(Debug, Parser)]
+#[command(after_help = "Needs the programs that `e2e/build` makes, and `opportune` from `make build`.")]
 struct Arguments {
-    /// How often each is measured.
-    rounds: usize,
+    /// How many Services there are, one after another; one in ten offers something, and with the most of them come 2,000 Deployments
+    #[arg(value_name = "SERVICES", default_values_t = [0, 1_000, 10_000])]
     services: Vec<usize>,
+    /// How often each is measured
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    rounds: usize,
+    /// Secrets that are made at the end, before it is measured once more
+    #[arg(long, value_name = "N", default_value_t = 0)]
     secrets: usize,
+    /// Reviews that are answered at the end, a new workload each; the memory is told five times on the way
+    #[arg(long, value_name = "N", default_value_t = 0)]
     reviews: u64,
 }
 
@@ -47,7 +56,7 @@ struct Serving {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let Arguments { rounds, services, secrets, reviews } = Arguments::read()?;
+    let Arguments { rounds, services, secrets, reviews } = Arguments::parse();
     let binary = fs::metadata(opportune_e2e::binary()?)?.len();
     println!("The program has {:.1} MiB.\n", mib(binary / 1024));
     let cluster = ControlPlane::start(Options::default())?;
@@ -152,33 +161,6 @@ async fn new_service(client: &Client, name: &str) -> Result<Duration> {
 #[expect(clippy::cast_precision_loss, reason = "no process holds 2^52 KiB")]
 fn mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
-}
-
-// === impl Arguments ===
-
-impl Arguments {
-    fn read() -> Result<Self> {
-        let mut read = Self { rounds: 1, services: Vec::new(), secrets: 0, reviews: 0 };
-        let mut arguments = std::env::args().skip(1);
-        while let Some(argument) = arguments.next() {
-            let mut value = |name: &str| {
-                let value = arguments.next().with_context(|| format!("{name} needs a number"))?;
-                value.parse::<u64>().with_context(|| format!("{name} {value} is no number"))
-            };
-            match argument.as_str() {
-                "--rounds" => read.rounds = usize::try_from(value("--rounds")?)?,
-                "--secrets" => read.secrets = usize::try_from(value("--secrets")?)?,
-                "--reviews" => read.reviews = value("--reviews")?,
-                count => read.services.push(
-                    count.parse().with_context(|| format!("{count} is neither an option nor a number"))?,
-                ),
-            }
-        }
-        if read.services.is_empty() {
-            read.services = vec![0, 1_000, 10_000];
-        }
-        Ok(read)
-    }
 }
 
 // === impl Serving ===

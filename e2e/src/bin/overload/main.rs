@@ -1,8 +1,7 @@
 //! What happens when far more is asked than can be answered: measures how much a share of a processor answers, asks ten times as
-//! much for some seconds, and looks how soon it is as before. Prints the table of docs/performance.md. Needs root, for the share.
-//!
-//! Usage: `overload [HUNDREDTHS]`, of a processor; by default 20.
-use anyhow::{Context, Result, ensure};
+//! much for some seconds, and looks how soon it is as before. Prints the table of docs/performance.md.
+use anyhow::{Result, ensure};
+use clap::Parser;
 use opportune_e2e::{Caller, Process, Reviews, Share, binary, free_address};
 use serde_json::{Value, json};
 use std::{
@@ -24,6 +23,15 @@ const LONG: Duration = Duration::from_secs(5);
 /// After this the API server no longer waits.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Measures what a share of a processor answers, then asks ten times as much for 5 s
+#[derive(Debug, Parser)]
+#[command(after_help = "Needs root, for the share, and `opportune` from `make build`.")]
+struct Arguments {
+    /// The share of `opportune serve`, in hundredths of a processor
+    #[arg(value_name = "HUNDREDTHS", default_value_t = 20)]
+    hundredths: u32,
+}
+
 /// What came of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
@@ -34,7 +42,7 @@ enum Outcome {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let hundredths = std::env::args().nth(1).map_or(Ok(20), |text| text.parse()).context("not a number")?;
+    let Arguments { hundredths } = Arguments::parse();
     let folder = tempfile::tempdir()?;
     let (listen, admin) = (free_address()?, free_address()?);
     let (catalog, authority) = (folder.path().join("catalog.json"), folder.path().join("authority.pem"));

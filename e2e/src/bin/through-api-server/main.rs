@@ -1,51 +1,56 @@
 //! What a webhook costs those who wait for the API server: creates of a Deployment of about 8 KB with nothing registered, with a
 //! webhook that only parses the review (*parse*), with an in-tree MutatingAdmissionPolicy, and with Opportune, all of which add the
 //! same variables. Prints the tables of docs/performance.md.
-//!
-//! Usage: through-api-server [compare|forms|day] [--rounds N] [--creates N]
-//!
-//! - `compare`: the above, in turns; dry runs and real creates, by 1 and by 8 clients.
-//! - `forms`: what of a patch costs the API server time: constant patches of different forms.
-//! - `day`: how many of the writes of a day reach us.
 mod compare;
 mod creates;
 mod day;
 mod forms;
 mod hook;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
+use clap::{Args, Parser, ValueEnum};
 use opportune_e2e::{ControlPlane, Options};
 
+/// Measures, in a cluster of its own, what those who apply wait for
+#[derive(Debug, Parser)]
+#[command(after_help = "Needs the programs that `e2e/build` makes, and `opportune` from `make build`.")]
+struct Arguments {
+    /// What is measured
+    #[arg(value_enum, default_value_t = What::Compare)]
+    what: What,
+    #[command(flatten)]
+    extent: Extent,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum What {
+    /// Creates with no webhook, one that only parses, a MutatingAdmissionPolicy, and Opportune, in turns
+    Compare,
+    /// What of a patch costs the API server time: constant patches of different forms
+    Forms,
+    /// How many of the writes of a day reach us
+    Day,
+}
+
 /// How much is measured.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Args)]
 struct Extent {
-    /// How often everything is measured in turn.
+    /// How often everything is measured in turn
+    #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
-    /// Creates of one kind in one round.
+    /// Creates of one kind in one round
+    #[arg(long, value_name = "N", default_value_t = 160)]
     creates: usize,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut extent = Extent { rounds: 5, creates: 160 };
-    let mut what = "compare".to_owned();
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut number = || -> Result<usize> {
-            Ok(arguments.next().with_context(|| format!("{argument} needs a number"))?.parse()?)
-        };
-        match argument.as_str() {
-            "--rounds" => extent.rounds = number()?,
-            "--creates" => extent.creates = number()?,
-            _ => what = argument,
-        }
-    }
+    let Arguments { what, extent } = Arguments::parse();
     let cluster = ControlPlane::start(Options::default())?;
-    match what.as_str() {
-        "compare" => compare::run(&cluster, extent).await?,
-        "forms" => forms::run(&cluster, extent).await?,
-        "day" => day::run(&cluster).await?,
-        other => bail!("{other} is none of compare, forms and day"),
+    match what {
+        What::Compare => compare::run(&cluster, extent).await?,
+        What::Forms => forms::run(&cluster, extent).await?,
+        What::Day => day::run(&cluster).await?,
     }
     cluster.stop();
     Ok(())
