@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    additions::{CLASS, ENV, MOUNT, POD, TEMPLATE, VOLUME, template_essence},
+    additions::template_essence,
     record::{ChosenVolume, NotARecord, Record, Withdrawn},
+    slot::{CLASS, ENV, MOUNT, POD, TEMPLATE, VOLUME},
 };
 use crate::{
     discover::OfferId,
@@ -171,7 +172,7 @@ impl Place {
 mod tests {
     use serde_json::json;
 
-    use super::{super::record::hash, *};
+    use super::{super::hash::hash, *};
 
     fn workload(record: &str) -> Value {
         json!({

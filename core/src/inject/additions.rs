@@ -3,7 +3,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::record::{ChosenVolume, Hashes, Record, Slot, hash, slot};
+use super::{
+    hash::{Hashes, hash},
+    record::{ChosenVolume, Record},
+    slot::{CLASS, ENV, MOUNT, POD, Slot, TEMPLATE, VOLUME, slot, variable_slot},
+};
 use crate::{
     intent::Intent,
     workload::{Workload, at, text},
@@ -38,19 +42,6 @@ pub(crate) struct Entry {
     pub intents: BTreeSet<Intent>,
     pub key: String,
     pub value: Value,
-}
-
-/// The kinds of places that are lists, as the first part of a slot.
-pub(super) const ENV: &str = "env";
-pub(super) const MOUNT: &str = "mount";
-pub(super) const VOLUME: &str = "volume";
-pub(super) const TEMPLATE: &str = "template";
-pub(super) const CLASS: &str = "class";
-pub(super) const POD: &str = "pod";
-
-/// The place of a variable.
-pub(super) fn variable_slot(container: &str, name: &str) -> Slot {
-    slot(&[ENV, container, name])
 }
 
 // === impl Entry ===

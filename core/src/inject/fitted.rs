@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::additions::{Additions, variable_slot};
+use super::{additions::Additions, slot::variable_slot};
 use crate::{
     decide::Skipped, deliver::secret_name, discover::Offer, intent::Intent, template::Template,
     workload::Container,

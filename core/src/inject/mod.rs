@@ -7,11 +7,13 @@ mod config_file;
 pub(crate) mod env;
 mod files;
 mod fitted;
+pub(crate) mod hash;
 mod mapping;
 mod patch;
 pub mod profile;
 mod reconcile;
 pub mod record;
+mod slot;
 mod storage;
 mod volumes;
 

@@ -6,12 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::{
     PatchOperation,
-    additions::{
-        Additions, CLASS, ENV, Entry, MOUNT, POD, TEMPLATE, VOLUME, template_essence, variable_slot,
-    },
+    additions::{Additions, Entry, template_essence},
     env::has_references,
     patch::{List, Operations, Owner, Wanted, below, path},
-    record::{ANNOTATIONS, Record, Slot, slot},
+    record::Record,
+    slot::{ANNOTATIONS, CLASS, ENV, MOUNT, POD, Slot, TEMPLATE, VOLUME, slot, variable_slot},
 };
 use crate::{
     keys,

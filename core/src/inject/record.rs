@@ -6,8 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::additions::{ENV, MOUNT, POD, TEMPLATE, VOLUME};
-use crate::{decide::InUse, discover::OfferId, intent::Intent, name};
+use super::{
+    hash::{Hash, hash},
+    slot::{ANNOTATIONS, ENV, MOUNT, POD, Slot, TEMPLATE, VOLUME, slot},
+};
+use crate::{decide::InUse, discover::OfferId, intent::Intent};
 
 /// The version that is written.
 const VERSION: u8 = 1;
@@ -21,25 +24,6 @@ const MAX_PAST_BYTES: usize = 8 * 1024;
 /// Where the user may have had an empty list, and where an empty map.
 const LISTS: [&str; 4] = [ENV, MOUNT, VOLUME, TEMPLATE];
 const MAPS: [&str; 2] = [POD, ANNOTATIONS];
-/// The place of the workload's own annotations among those.
-pub(super) const ANNOTATIONS: &str = "annotations";
-
-/// A place in a workload: `env/<container>/<name>`, `mount/<container>/<path>`, `volume/<name>`, `template/<name>`,
-/// `class/<template>` or `pod/<field>`.
-pub(crate) type Slot = String;
-
-/// The slot of these parts.
-pub(super) fn slot(parts: &[&str]) -> Slot {
-    parts.join("/")
-}
-
-/// Eight hexadecimal digits of what stands there.
-pub(super) type Hash = String;
-
-/// The hashes of many values, of which some are the same: two containers of one image get the same variables.
-#[derive(Default)]
-pub(super) struct Hashes(BTreeMap<Vec<u8>, Hash>);
-
 /// What was added to one workload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -311,62 +295,6 @@ fn is_variable(slot: &str, value: &Value) -> bool {
     name.is_some_and(|name| slot.starts_with(ENV) && slot.rsplit('/').next() == Some(name))
 }
 
-// === impl Hashes ===
-
-impl Hashes {
-    /// The hash of one of them.
-    pub(super) fn of(&mut self, value: &Value) -> Hash {
-        self.0.entry(canonical(value)).or_insert_with_key(|text| hash_of(text)).clone()
-    }
-}
-
-/// Eight hexadecimal digits of a value, whatever the order of its keys.
-pub(crate) fn hash(value: &Value) -> Hash {
-    hash_of(&canonical(value))
-}
-
-fn hash_of(text: &[u8]) -> Hash {
-    name::hex(&[text], 8)
-}
-
-/// The text of a value, whatever the order of its keys.
-fn canonical(value: &Value) -> Vec<u8> {
-    let mut text = Vec::with_capacity(256);
-    write_canonical(value, &mut text);
-    text
-}
-
-fn write_canonical(value: &Value, out: &mut Vec<u8>) {
-    match value {
-        Value::Object(map) => {
-            let mut sorted: Vec<(&String, &Value)> = map.iter().collect();
-            sorted.sort_unstable_by_key(|(key, _)| *key);
-            out.push(b'{');
-            for (key, value) in sorted {
-                write(key, out);
-                out.push(b':');
-                write_canonical(value, out);
-                out.push(b',');
-            }
-            out.push(b'}');
-        }
-        Value::Array(list) => {
-            out.push(b'[');
-            for value in list {
-                write_canonical(value, out);
-                out.push(b',');
-            }
-            out.push(b']');
-        }
-        scalar => write(scalar, out),
-    }
-}
-
-fn write(scalar: &impl Serialize, out: &mut Vec<u8>) {
-    // Strings, numbers and words always serialise, and a Vec takes them all.
-    let _ = serde_json::to_writer(out, scalar);
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -416,10 +344,5 @@ mod tests {
         }
         assert!(Record::read(&"[".repeat(100_000)).is_err());
         assert!(Record::read(&format!("{{\"v\":1,\"wishes\":\"{}\"}}", "x".repeat(MAX_BYTES))).is_err());
-    }
-
-    #[test]
-    fn the_order_of_keys_does_not_matter() {
-        assert_eq!(hash(&json!({"a": 1, "b": [2]})), hash(&json!({"b": [2], "a": 1})));
     }
 }
