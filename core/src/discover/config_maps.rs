@@ -5,14 +5,15 @@ use serde_json::Value;
 
 use super::{
     Labels, Recipes, Taken,
+    namespaced::Namespaced,
     object::{self, ObjectError},
 };
 
 /// The ConfigMaps of the cluster that recipes look for.
 #[derive(Debug, Default)]
 pub(super) struct ConfigMaps {
-    /// What is read of each, by namespace and name.
-    known: BTreeMap<String, BTreeMap<String, Labels>>,
+    /// What is read of each, by its name.
+    known: Namespaced<String, Labels>,
     /// Namespaces and names of those that are looked for, by namespace and name of the Service.
     sought: BTreeMap<(String, String), (String, String)>,
 }
@@ -34,16 +35,14 @@ impl ConfigMaps {
             self.remove(&namespace, &name, changed);
             return Ok(Taken::Ignored);
         }
-        let known = self.known.entry(namespace.clone()).or_default();
-        if known.get(&name) != Some(&data) {
-            known.insert(name, data);
+        if self.known.put(&namespace, name, data) {
             changed.insert(namespace);
         }
         Ok(Taken::Known)
     }
 
     pub(super) fn remove(&mut self, namespace: &str, name: &str, changed: &mut BTreeSet<String>) {
-        if self.forget(namespace, name) {
+        if self.known.remove(namespace, name) {
             changed.insert(namespace.to_owned());
         }
     }
@@ -61,7 +60,7 @@ impl ConfigMaps {
     pub(super) fn forget_service(&mut self, namespace: &str, name: &str) {
         let sought = self.sought.remove(&(namespace.to_owned(), name.to_owned()));
         if let Some(place) = sought.filter(|place| !self.sought.values().any(|other| other == place)) {
-            self.forget(namespace, &place.1);
+            self.known.remove(namespace, &place.1);
         }
     }
 
@@ -72,21 +71,11 @@ impl ConfigMaps {
 
     /// Namespaces and names of those that are known.
     pub(super) fn names(&self) -> impl Iterator<Item = (&String, &String)> {
-        self.known.iter().flat_map(|(namespace, known)| known.keys().map(move |name| (namespace, name)))
+        self.known.keys()
     }
 
     /// What is read of one.
     pub(super) fn get(&self, namespace: &str, name: &str) -> Option<&Labels> {
-        self.known.get(namespace)?.get(name)
-    }
-
-    /// Whether there was anything to forget. A namespace that holds nothing any more costs nothing.
-    fn forget(&mut self, namespace: &str, name: &str) -> bool {
-        let Some(known) = self.known.get_mut(namespace) else { return false };
-        let was_known = known.remove(name).is_some();
-        if known.is_empty() {
-            self.known.remove(namespace);
-        }
-        was_known
+        self.known.get(namespace, name)
     }
 }

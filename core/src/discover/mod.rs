@@ -9,6 +9,7 @@ mod difference;
 mod index;
 mod inventory;
 mod labels;
+mod namespaced;
 mod object;
 mod offer;
 mod policy;

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{
     Labels, Taken,
+    namespaced::Namespaced,
     object::{self, ObjectError},
     service::ServiceFacts,
     sorted::Sorted,
@@ -38,7 +39,7 @@ const MAX_PATH: usize = 1024;
 /// All routes of the cluster, and what follows from them for each namespace.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    known: BTreeMap<String, BTreeMap<(&'static str, String), Ways>>,
+    known: Namespaced<(&'static str, String), Ways>,
     /// Namespaces whose routes, or the pods behind them, changed since they were last settled.
     changed: BTreeSet<String>,
     addresses: Sorted<(Arc<str>, Arc<Addresses>)>,
@@ -72,10 +73,7 @@ impl Routes {
             self.remove(kind, &namespace, &name);
             return Ok(Taken::Ignored);
         }
-        let known = self.known.entry(namespace.clone()).or_default();
-        let key = (kind, name);
-        if known.get(&key) != Some(&ways) {
-            known.insert(key, ways);
+        if self.known.put(&namespace, (kind, name), ways) {
             self.changed.insert(namespace);
         }
         Ok(Taken::Known)
@@ -83,24 +81,19 @@ impl Routes {
 
     pub(super) fn remove(&mut self, kind: &str, namespace: &str, name: &str) {
         let Some(kind) = ROUTES.iter().find(|known| **known == kind) else { return };
-        let Some(known) = self.known.get_mut(namespace) else { return };
-        if known.remove(&(*kind, name.to_owned())).is_some() {
+        if self.known.remove(namespace, &(*kind, name.to_owned())) {
             self.changed.insert(namespace.to_owned());
-        }
-        if known.is_empty() {
-            self.known.remove(namespace);
         }
     }
 
     /// Namespaces and names of the objects of one kind.
     pub(super) fn names(&self, kind: &str) -> impl Iterator<Item = (&String, &String)> {
-        let all = self.known.iter().flat_map(|(space, known)| known.keys().map(move |key| (space, key)));
-        all.filter(move |(_, (of, _))| *of == kind).map(|(space, (_, name))| (space, name))
+        self.known.keys().filter(move |(_, (of, _))| *of == kind).map(|(space, (_, name))| (space, name))
     }
 
     /// The pods behind a namespace's Services are others now.
     pub(super) fn reselect(&mut self, namespace: &str) {
-        if self.known.contains_key(namespace) {
+        if self.known.has_any(namespace) {
             self.changed.insert(namespace.to_owned());
         }
     }
@@ -114,7 +107,7 @@ impl Routes {
     pub(super) fn settle(&mut self, services: &Sorted<Arc<ServiceFacts>>) -> bool {
         let mut is_changed = false;
         for namespace in std::mem::take(&mut self.changed) {
-            let routes = self.known.get(&namespace).into_iter().flat_map(BTreeMap::values);
+            let routes = self.known.within(&namespace);
             let selector =
                 |name: &str| services.get(|service| service.place().cmp(&(namespace.as_str(), name)))?.pods();
             let found = Some(Addresses::of(routes, selector)).filter(|addresses| !addresses.0.is_empty());

@@ -1,10 +1,11 @@
-//! Workloads that run what recipes know: which Services their pods are behind, and what they are told by.
-use std::collections::{BTreeMap, BTreeSet};
+//! Workloads that run what recipes know: which Services their pods are behind, and which images tell what those are.
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use super::{
     Labels, Recipes, Taken,
+    namespaced::Namespaced,
     object::{self, ObjectError},
     service::ServiceFacts,
 };
@@ -15,7 +16,7 @@ pub(super) const WORKLOADS: [&str; 4] = ["Deployment", "StatefulSet", "DaemonSet
 
 /// Those workloads, by namespace, kind and name; nothing is kept of any other.
 #[derive(Debug, Default)]
-pub(super) struct Workloads(BTreeMap<String, BTreeMap<(&'static str, String), Pods>>);
+pub(super) struct Workloads(Namespaced<(&'static str, String), Pods>);
 
 /// What is kept of one of them.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,10 +45,7 @@ impl Workloads {
             self.remove(kind, &namespace, &name, changed);
             return Ok(Taken::Ignored);
         }
-        let known = self.0.entry(namespace.clone()).or_default();
-        let key = (kind, name);
-        if known.get(&key) != Some(&pods) {
-            known.insert(key, pods);
+        if self.0.put(&namespace, (kind, name), pods) {
             changed.insert(namespace);
         }
         Ok(Taken::Known)
@@ -55,25 +53,19 @@ impl Workloads {
 
     pub(super) fn remove(&mut self, kind: &str, namespace: &str, name: &str, changed: &mut BTreeSet<String>) {
         let Some(kind) = WORKLOADS.iter().find(|known| **known == kind) else { return };
-        let Some(known) = self.0.get_mut(namespace) else { return };
-        if known.remove(&(*kind, name.to_owned())).is_some() {
+        if self.0.remove(namespace, &(*kind, name.to_owned())) {
             changed.insert(namespace.to_owned());
-        }
-        if known.is_empty() {
-            self.0.remove(namespace);
         }
     }
 
     /// Namespaces and names of those of one kind.
     pub(super) fn names(&self, kind: &str) -> impl Iterator<Item = (&String, &String)> {
-        let all = self.0.iter().flat_map(|(space, known)| known.keys().map(move |key| (space, key)));
-        all.filter(move |(_, (of, _))| *of == kind).map(|(space, (_, name))| (space, name))
+        self.0.keys().filter(move |(_, (of, _))| *of == kind).map(|(space, (_, name))| (space, name))
     }
 
     /// The images that recipes know, of the pods behind a Service.
     pub(super) fn images_behind(&self, service: &ServiceFacts) -> Vec<String> {
-        let beside = self.0.get(service.namespace.as_ref()).into_iter().flat_map(BTreeMap::values);
-        let behind = beside.filter(|pods| pods.are_behind(service));
+        let behind = self.0.within(&service.namespace).filter(|pods| pods.are_behind(service));
         behind.flat_map(|pods| pods.images.iter().cloned()).collect()
     }
 }

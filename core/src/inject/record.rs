@@ -24,6 +24,7 @@ const MAX_PAST_BYTES: usize = 8 * 1024;
 /// Where the user may have had an empty list, and where an empty map.
 const LISTS: [&str; 4] = [ENV, MOUNT, VOLUME, TEMPLATE];
 const MAPS: [&str; 2] = [POD, ANNOTATIONS];
+
 /// What was added to one workload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
