@@ -21,6 +21,7 @@ use criterion::{BenchmarkId, Criterion};
 use opportune_core::{
     admit::{Options, Request, admit},
     discover::Catalog,
+    json::Json,
     review,
 };
 use sample::{ASKED, INTENTS, LARGE, Others, catalog};
@@ -120,7 +121,7 @@ fn means<const N: usize>(catalogs: &[&Catalog; N], run: &dyn Fn(&Catalog) -> usi
 
 /// Decides on a review that is parsed already, and gives the number of operations.
 fn decide(review: &Value, catalog: &Catalog) -> usize {
-    let request = Request { namespace: ASKED, object: &review["request"]["object"], old: None };
+    let request = Request { namespace: ASKED, object: &Json::from(&review["request"]["object"]), old: None };
     admit(&request, catalog, &Options::default()).patch.len()
 }
 

@@ -12,6 +12,7 @@ pub mod discover;
 pub mod encode;
 pub mod inject;
 pub mod intent;
+pub mod json;
 pub mod keys;
 pub mod name;
 pub mod review;

@@ -1,12 +1,11 @@
 //! A workload as raw JSON: a borrowed view of what decisions look at. Nothing is ever written back through it.
 mod kind;
 
-use serde_json::{Map, Value};
-
 pub use self::kind::{Kind, Kinds, NotAKind};
 use crate::{
     decide::is_users,
-    discover::{Labels, string_map},
+    discover::Labels,
+    json::{Json, Object},
     name::is_dns_subdomain,
 };
 
@@ -19,7 +18,7 @@ pub struct Workload<'a> {
     pub name: &'a str,
     /// Its regular and init containers, in this order.
     pub containers: Vec<Container<'a>>,
-    object: &'a Value,
+    object: &'a Json<'a>,
 }
 
 /// One container of its pods.
@@ -34,9 +33,9 @@ pub struct Container<'a> {
     /// Its image; empty where there is none.
     pub image: &'a str,
     /// Its variables.
-    pub env: &'a [Value],
+    pub env: &'a [Json<'a>],
     /// Its mounts.
-    pub mounts: &'a [Value],
+    pub mounts: &'a [Json<'a>],
     /// The names of its variables, in their order: each of ours is looked for among them.
     names: Vec<&'a str>,
 }
@@ -77,9 +76,9 @@ impl<'a> Workload<'a> {
     ///
     /// # Errors
     /// [`Malformed`] where a field that is read has the wrong shape.
-    pub fn read(object: &'a Value) -> Result<Option<Self>, Malformed> {
-        let Some(kind) = Kind::of(object) else { return Ok(None) };
-        let name = at(object, &["metadata", "name"]).and_then(Value::as_str).unwrap_or_default();
+    pub fn read(object: &'a Json<'a>) -> Result<Option<Self>, Malformed> {
+        let Some(kind) = Kind::of_json(object) else { return Ok(None) };
+        let name = object.at(&["metadata", "name"]).and_then(Json::as_str).unwrap_or_default();
         if !name.is_empty() && !is_dns_subdomain(name) {
             return Err(Malformed::new("metadata.name", "not a name that Kubernetes allows"));
         }
@@ -108,27 +107,27 @@ impl<'a> Workload<'a> {
     }
 
     /// The raw object.
-    pub fn object(&self) -> &'a Value {
+    pub fn object(&self) -> &'a Json<'a> {
         self.object
     }
 
     /// `metadata.annotations` of the workload.
-    pub fn own_annotations(&self) -> Option<&'a Map<String, Value>> {
-        at(self.object, ANNOTATIONS)?.as_object()
+    pub fn own_annotations(&self) -> Option<&'a Object<'a>> {
+        self.object.at(ANNOTATIONS)?.as_object()
     }
 
     /// `metadata.annotations` of the pod template; a Pod's own.
-    pub fn template_annotations(&self) -> Option<&'a Map<String, Value>> {
-        at(self.template()?, ANNOTATIONS)?.as_object()
+    pub fn template_annotations(&self) -> Option<&'a Object<'a>> {
+        self.template()?.at(ANNOTATIONS)?.as_object()
     }
 
     /// The pod template; a Pod is its own.
-    pub fn template(&self) -> Option<&'a Value> {
-        at(self.object, self.kind.template())
+    pub fn template(&self) -> Option<&'a Json<'a>> {
+        self.object.at(self.kind.template())
     }
 
     /// The spec of its pods.
-    pub fn pod_spec(&self) -> Option<&'a Value> {
+    pub fn pod_spec(&self) -> Option<&'a Json<'a>> {
         self.template()?.get("spec")
     }
 
@@ -139,40 +138,40 @@ impl<'a> Workload<'a> {
 
     /// Its own labels.
     pub fn labels(&self) -> Labels {
-        string_map(at(self.object, LABELS))
+        labels(self.object.at(LABELS))
     }
 
     /// Whether another controller owns it, which would put back what is changed.
     pub fn is_controlled(&self) -> bool {
-        at(self.object, OWNERS).is_some_and(has_controller)
+        self.object.at(OWNERS).is_some_and(has_controller)
     }
 
     /// Whether it has an annotation of ours that users write.
     pub fn has_annotations_of_users(&self) -> bool {
         let maps = [self.own_annotations(), self.template_annotations()];
-        maps.into_iter().flatten().flatten().any(|(key, _)| is_users(key))
+        maps.into_iter().flatten().flat_map(Object::iter).any(|(key, _)| is_users(key))
     }
 
     /// The labels of its pods.
     pub fn pod_labels(&self) -> Labels {
-        string_map(self.template().and_then(|template| at(template, LABELS)))
+        labels(self.template().and_then(|template| template.at(LABELS)))
     }
 
     /// The pod's volumes.
-    pub fn volumes(&self) -> &'a [Value] {
+    pub fn volumes(&self) -> &'a [Json<'a>] {
         slice(self.pod_spec().and_then(|spec| spec.get("volumes")))
     }
 
     /// The volume claim templates of a StatefulSet.
-    pub fn claim_templates(&self) -> &'a [Value] {
+    pub fn claim_templates(&self) -> &'a [Json<'a>] {
         match self.kind {
-            Kind::StatefulSet => slice(at(self.object, CLAIM_TEMPLATES)),
+            Kind::StatefulSet => slice(self.object.at(CLAIM_TEMPLATES)),
             _ => &[],
         }
     }
 
     /// `securityContext` of the pod.
-    pub fn security_context(&self) -> Option<&'a Map<String, Value>> {
+    pub fn security_context(&self) -> Option<&'a Object<'a>> {
         self.pod_spec()?.get("securityContext")?.as_object()
     }
 
@@ -180,14 +179,14 @@ impl<'a> Workload<'a> {
     pub fn replicas(&self) -> u64 {
         let count = match self.kind.job_spec(self.object) {
             Some(job) => job.get("parallelism"),
-            None => at(self.object, &["spec", "replicas"]),
+            None => self.object.at(&["spec", "replicas"]),
         };
-        count.and_then(Value::as_u64).unwrap_or(1)
+        count.and_then(Json::as_u64).unwrap_or(1)
     }
 
     /// Whether pods of two generations can run at once, other than those of a StatefulSet, which have a volume each.
     pub fn generations_overlap(&self) -> bool {
-        let text = |place: &[&str]| at(self.object, place).and_then(Value::as_str);
+        let text = |place: &[&str]| self.object.at(place).and_then(Json::as_str);
         match self.kind {
             Kind::Deployment => {
                 self.replicas() > 1 || text(&["spec", "strategy", "type"]) != Some("Recreate")
@@ -224,7 +223,7 @@ impl<'a> Workload<'a> {
 
 impl<'a> Container<'a> {
     /// The variable of that name.
-    pub fn variable(&self, name: &str) -> Option<&'a Value> {
+    pub fn variable(&self, name: &str) -> Option<&'a Json<'a>> {
         self.env.get(self.place_of(name)?)
     }
 
@@ -240,7 +239,7 @@ impl<'a> Container<'a> {
 }
 
 fn read_containers<'a>(
-    object: &'a Value,
+    object: &'a Json<'a>,
     pod_spec: &[&str],
     list: &'static str,
     containers: &mut Vec<Container<'a>>,
@@ -253,7 +252,7 @@ fn read_containers<'a>(
         if containers.len() >= MAX_CONTAINERS {
             return Err(Malformed::new(field(""), "more than 500 containers"));
         }
-        let name = text(container, "name");
+        let name = container.text("name");
         if containers.iter().any(|other| other.name == name) {
             return Err(Malformed::new(field(".name"), "two containers have this name"));
         }
@@ -266,10 +265,10 @@ fn read_containers<'a>(
             list,
             index,
             name,
-            image: text(container, "image"),
+            image: container.text("image"),
             env,
             mounts: slice(container.get("volumeMounts")),
-            names: env.iter().map(|variable| text(variable, "name")).collect(),
+            names: env.iter().map(|variable| variable.text("name")).collect(),
         });
     }
     Ok(())
@@ -277,28 +276,24 @@ fn read_containers<'a>(
 
 /// Whether another object makes such a workload, and will make the next one as this one is: what a Job of a CronJob or a Pod
 /// of anything is to have stands in the template of its maker.
-pub fn is_made_by_another(kind: Kind, object: &Value) -> bool {
-    kind.is_made_once() && at(object, OWNERS).is_some_and(has_controller)
+pub fn is_made_by_another(kind: Kind, object: &Json<'_>) -> bool {
+    kind.is_made_once() && object.at(OWNERS).is_some_and(has_controller)
 }
 
 /// Whether one of these owner references is a controller's.
-pub(crate) fn has_controller(owners: &Value) -> bool {
-    let is_controller = |owner: &Value| owner.get("controller") == Some(&Value::Bool(true));
+pub(crate) fn has_controller(owners: &Json<'_>) -> bool {
+    let is_controller = |owner: &Json<'_>| owner.get("controller") == Some(&Json::Bool(true));
     owners.as_array().into_iter().flatten().any(is_controller)
 }
 
-/// A string field; empty where there is none.
-pub(crate) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
-    object.get(field).and_then(Value::as_str).unwrap_or_default()
+fn slice<'a>(list: Option<&'a Json<'a>>) -> &'a [Json<'a>] {
+    list.and_then(Json::as_array).unwrap_or_default()
 }
 
-/// What stands at a place of an object.
-pub(crate) fn at<'a>(object: &'a Value, place: &[&str]) -> Option<&'a Value> {
-    place.iter().try_fold(object, |value, field| value.get(field))
-}
-
-fn slice(list: Option<&Value>) -> &[Value] {
-    list.and_then(Value::as_array).map_or(&[], Vec::as_slice)
+/// The labels that stand there; entries that are no strings are left out.
+fn labels(map: Option<&Json<'_>>) -> Labels {
+    let entries = map.and_then(Json::as_object).into_iter().flat_map(Object::iter);
+    entries.filter_map(|(name, value)| Some((name, value.as_str()?))).collect()
 }
 
 /// A place as people write it.
@@ -306,18 +301,18 @@ pub(crate) fn dotted(place: &[&str]) -> String {
     place.join(".")
 }
 
-fn list_at<'a>(object: &'a Value, place: &[&str]) -> Result<&'a [Value], Malformed> {
-    match at(object, place) {
-        None | Some(Value::Null) => Ok(&[]),
-        Some(Value::Array(list)) => Ok(list),
+fn list_at<'a>(object: &'a Json<'a>, place: &[&str]) -> Result<&'a [Json<'a>], Malformed> {
+    match object.at(place) {
+        None | Some(Json::Null) => Ok(&[]),
+        Some(Json::Array(list)) => Ok(list),
         Some(_) => Err(Malformed::new(dotted(place), "not a list")),
     }
 }
 
-fn object_at<'a>(object: &'a Value, place: &[&str]) -> Result<Option<&'a Map<String, Value>>, Malformed> {
-    match at(object, place) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Object(map)) => Ok(Some(map)),
+fn object_at<'a>(object: &'a Json<'a>, place: &[&str]) -> Result<Option<&'a Object<'a>>, Malformed> {
+    match object.at(place) {
+        None | Some(Json::Null) => Ok(None),
+        Some(Json::Object(map)) => Ok(Some(map)),
         Some(_) => Err(Malformed::new(dotted(place), "not an object")),
     }
 }

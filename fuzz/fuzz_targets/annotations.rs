@@ -9,10 +9,10 @@ use opportune_core::{
     decide::Wishes,
     encode::Encoding,
     intent::Intent,
+    json::{Json, Object},
     template::{Part, Template},
 };
 use opportune_fuzz::PREFIX;
-use serde_json::{Map, Value};
 
 const KEYS: [&str; 17] = [
     "wants",
@@ -51,7 +51,7 @@ fn read(u: &mut Unstructured<'_>) -> Result<()> {
 }
 
 fn annotation(key: &str, text: &str) {
-    let map = Map::from_iter([(format!("{PREFIX}{key}"), Value::from(text))]);
+    let map = Object::from_iter([(format!("{PREFIX}{key}"), Json::from(text))]);
     match Wishes::parse(Some(&map), None) {
         Ok(wishes) => {
             let hidden = Wishes::parse(None, Some(&map)).expect("the same text can be read on the workload");

@@ -7,6 +7,8 @@ use libfuzzer_sys::{
 };
 use opportune_core::{
     admit::{AdmissionResult, DeliveryState, Mode, Options, Request, Verdict, admit, take_out},
+    inject::standard,
+    json::Json,
     review,
 };
 use opportune_fuzz::{CATALOG, NAMESPACE, Writer, has_annotation};
@@ -83,7 +85,7 @@ fn answered(object: &Value, old: Option<&Value>, options: &Options) -> Option<Va
     }
     let verdict = admitted(object, old, options);
     let mut patched = object.clone();
-    json_patch::patch(&mut patched, &verdict.patch).expect("the patch applies");
+    json_patch::patch(&mut patched, &standard(&verdict.patch)).expect("the patch applies");
     let again = admitted(&patched, old, options);
     if !matches!(verdict.result, AdmissionResult::FailedOpen(_)) {
         assert!(again.patch.is_empty(), "a second answer changes it: {}", json!(again.patch));
@@ -92,5 +94,6 @@ fn answered(object: &Value, old: Option<&Value>, options: &Options) -> Option<Va
 }
 
 fn admitted(object: &Value, old: Option<&Value>, options: &Options) -> Verdict {
-    admit(&Request { namespace: NAMESPACE, object, old }, &CATALOG, options)
+    let old = old.map(Json::from);
+    admit(&Request { namespace: NAMESPACE, object: &Json::from(object), old: old.as_ref() }, &CATALOG, options)
 }

@@ -8,6 +8,7 @@ use opportune_core::{
     admit::{Options, Request, admit},
     discover::Catalog,
     inject::PatchOperation,
+    json::Json,
 };
 use serde_json::{Value, json};
 
@@ -41,13 +42,14 @@ pub fn run(_: &DemoArgs) -> Result<String, Failure> {
     let object = &wordpress.object;
     let catalog = offline::from_manifests(&cluster, &Folders::default())?;
     let table = catalog::table(&catalog);
-    let verdict = admit(&Request { namespace: NAMESPACE, object, old: None }, &catalog, &Options::default());
+    let request = Request { namespace: NAMESPACE, object: &Json::from(object), old: None };
+    let verdict = admit(&request, &catalog, &Options::default());
     let explained = explain::explained(object, NAMESPACE, (&catalog, &Options::default()), &verdict)?;
     let (address, response) = through_the_webhook(catalog, object)?;
     let after = inject::patched(object, &patch(&response)?)?;
     let diff = output::diff(&inject::name(object), object, &after)?;
     let nothing = offline::from_manifests(&[], &Folders::default())?;
-    let bare = admit(&Request { namespace: NAMESPACE, object, old: None }, &nothing, &Options::default());
+    let bare = admit(&request, &nothing, &Options::default());
     let absent = bare.plan.map(|plan| plan.status()).unwrap_or_default();
     let head = |text: &str| style::paint(style::HEAD, text);
     Ok(format!(

@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 use opportune_core::{
     admit::{AdmissionResult, Options, Request, Verdict, admit, take_out},
     discover::Catalog,
-    inject::PatchOperation,
+    inject::{PatchOperation, standard},
+    json::{Json, Object},
     keys,
     workload::Workload,
 };
@@ -132,7 +133,7 @@ fn inject<'a>(
         true => verdict.delivery.objects(namespace),
         false => Vec::new(),
     };
-    Ok(Injected { manifest, patch: verdict.patch, delivered })
+    Ok(Injected { manifest, patch: standard(&verdict.patch), delivered })
 }
 
 /// What the webhook would say to a manifest.
@@ -145,7 +146,8 @@ pub fn judge(
     catalog: &Catalog,
     options: &Options,
 ) -> Result<Verdict, Failure> {
-    let verdict = admit(&Request { namespace, object: &manifest.object, old: None }, catalog, options);
+    let object = Json::from(&manifest.object);
+    let verdict = admit(&Request { namespace, object: &object, old: None }, catalog, options);
     if let Some(failure) = unread(&verdict) {
         return Err(Failure::input(format!("{}: {failure}", manifest.place)));
     }
@@ -155,10 +157,10 @@ pub fn judge(
             Err(Failure::Unsatisfied(vec![format!("{}: {reason}", manifest.place)]))
         }
         _ => {
-            let is_ours = Workload::read(&manifest.object).ok().flatten().is_some_and(|w| is_annotated(&w));
+            let is_ours = Workload::read(&object).ok().flatten().is_some_and(|w| is_annotated(&w));
             if let (true, Some(why)) = (is_ours, options.why_off(catalog, namespace)) {
                 style::warn(&format!("{}: injection is off in namespace {namespace}: {why}", manifest.place));
-            } else if let (true, Some(why)) = (is_ours, options.why_left_alone(&manifest.object)) {
+            } else if let (true, Some(why)) = (is_ours, options.why_left_alone(&object)) {
                 style::warn(&format!("{}: not injected: {why}", manifest.place));
             }
             for warning in &verdict.warnings {
@@ -179,9 +181,8 @@ pub fn unread(verdict: &Verdict) -> Option<&opportune_core::admit::Failure> {
 
 /// Whether a workload has annotations of ours.
 fn is_annotated(workload: &Workload<'_>) -> bool {
-    let own = workload.own_annotations().into_iter().flatten();
-    let template = workload.template_annotations().into_iter().flatten();
-    own.chain(template).any(|(key, _)| key.starts_with(keys::PREFIX))
+    let maps = [workload.own_annotations(), workload.template_annotations()];
+    maps.into_iter().flatten().flat_map(Object::iter).any(|(key, _)| key.starts_with(keys::PREFIX))
 }
 
 /// The object with a patch applied.

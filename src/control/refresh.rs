@@ -18,6 +18,7 @@ use opportune_core::{
     decide::Refresh,
     inject::PatchOperation,
     intent::Intent,
+    json::Json,
     keys,
     name::hex,
     workload::{self, Workload},
@@ -245,7 +246,8 @@ impl One<'_> {
 
     /// Says where more pods are asked for than can use a volume at once.
     fn tell_of_replicas(&self) {
-        let workload = Workload::read(&self.stored.object).ok().flatten();
+        let object = Json::from(&self.stored.object);
+        let workload = Workload::read(&object).ok().flatten();
         if workload.is_none_or(|workload| workload.replicas() <= 1) {
             return;
         }

@@ -3,6 +3,7 @@
 use super::Change;
 use opportune_core::{
     discover::Labels,
+    json::{Json, Object},
     keys,
     workload::{Kind, Workload, is_made_by_another},
 };
@@ -235,15 +236,16 @@ impl Known {
     fn apply(&mut self, object: &Value) {
         let Some(id) = WorkloadId::of(object) else { return };
         let is_going = object.pointer("/metadata/deletionTimestamp").is_some();
-        if is_going || is_made_by_another(id.kind, object) || is_over(id.kind, object) {
+        let json = Json::from(object);
+        if is_going || is_made_by_another(id.kind, &json) || is_over(id.kind, object) {
             self.remove(&id);
             return;
         }
-        if !has_key_of_ours(object) && !self.adopted.contains(&id) {
+        if !has_key_of_ours(&json) && !self.adopted.contains(&id) {
             if self.objects.remove(&id).is_some() {
                 self.dirty.insert(id.clone());
             }
-            self.note_other(id, object);
+            self.note_other(id, &json);
             return;
         }
         self.others.remove(&id);
@@ -268,7 +270,7 @@ impl Known {
         self.dirty.insert(id);
     }
 
-    fn note_other(&mut self, id: WorkloadId, object: &Value) {
+    fn note_other(&mut self, id: WorkloadId, object: &Json<'_>) {
         let Ok(Some(workload)) = Workload::read(object) else { return };
         let other = Other { labels: workload.labels(), is_controlled: workload.is_controlled() };
         if self.others.get(&id) != Some(&other) {
@@ -376,10 +378,10 @@ fn is_rolled_out(object: &Value) -> bool {
 }
 
 /// Whether a key of ours is on a workload or its pod template.
-pub(super) fn has_key_of_ours(object: &Value) -> bool {
+pub(super) fn has_key_of_ours(object: &Json<'_>) -> bool {
     let Ok(Some(workload)) = Workload::read(object) else { return false };
     let maps = [workload.own_annotations(), workload.template_annotations()];
-    maps.into_iter().flatten().flatten().any(|(key, _)| key.starts_with(keys::PREFIX))
+    maps.into_iter().flatten().flat_map(Object::iter).any(|(key, _)| key.starts_with(keys::PREFIX))
 }
 
 /// The object without what changes all the time or is not looked at, as text.

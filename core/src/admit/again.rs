@@ -4,7 +4,7 @@
 //! delivered.
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Failure, Options, Request, Verdict, versions::Versions};
 use crate::{
@@ -17,8 +17,10 @@ use crate::{
         annotate,
         hash::hash,
         record::{Record, Withdrawn},
+        standard,
     },
     intent::Intent,
+    json::Json,
     keys,
     workload::{CONTAINERS, INIT_CONTAINERS, Kind, Workload},
 };
@@ -81,17 +83,17 @@ pub fn is_later(text: &str) -> bool {
 /// what else changes of it (its node, its status) makes nothing start anew.
 pub fn template_hash(object: &Value) -> String {
     let kind = Kind::of(object).unwrap_or(Kind::Deployment);
+    let object = Json::from(object);
     if kind == Kind::Pod {
-        let lists = [INIT_CONTAINERS, CONTAINERS].map(|list| object.pointer(&format!("/spec/{list}")));
-        return hash(&json!(lists));
+        let lists = [INIT_CONTAINERS, CONTAINERS].map(|list| object.at(&["spec", list]).cloned());
+        return hash(&Json::Array(lists.into_iter().map(Option::unwrap_or_default).collect()));
     }
-    let mut template = object.pointer(kind.template_pointer()).cloned().unwrap_or_default();
-    if let Some(annotations) = template.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+    let mut template = object.at(kind.template()).cloned().unwrap_or_default();
+    if let Some(metadata) = template.get_mut("metadata").and_then(Json::as_object_mut)
+        && let Some(annotations) = metadata.get_mut("annotations").and_then(Json::as_object_mut)
+    {
         annotations.remove(keys::REFRESHED);
-        let is_empty = annotations.is_empty();
-        if let (true, Some(metadata)) =
-            (is_empty, template.get_mut("metadata").and_then(Value::as_object_mut))
-        {
+        if annotations.is_empty() {
             metadata.remove("annotations");
         }
     }
@@ -101,13 +103,14 @@ pub fn template_hash(object: &Value) -> String {
 /// Looks at a workload as the server holds it; `None` where it is none.
 pub fn look_again(object: &Value, namespace: &str, catalog: &Catalog, options: &Options) -> Option<Again> {
     let kind = Kind::of(object)?;
-    let request = Request { namespace, object, old: Some(object) };
+    let json = Json::from(object);
+    let request = Request { namespace, object: &json, old: Some(&json) };
     let versions = match Versions::read(&request, &mut Vec::new()) {
         Ok(versions) => versions,
         Err(failure) => return Some(Again { failure: Some(failure), ..Again::default() }),
     };
     let decided = versions.decide(&request, catalog, options);
-    let workload = Workload::read(object).ok().flatten()?;
+    let workload = Workload::read(&json).ok().flatten()?;
     let (terms, _) = Versions::terms(&workload, namespace, catalog, options);
     let is_firm = |term: &Term| term.is_required || term.is_enforced();
     let firm = terms.intents.iter().filter(|(_, term)| is_firm(term));
@@ -126,7 +129,7 @@ pub fn look_again(object: &Value, namespace: &str, catalog: &Catalog, options: &
         let used = record.intents().filter_map(|intent| record.offers.get(intent));
         again.offers = used.filter_map(|key| OfferId::from_key(key)).collect();
     }
-    if options.is_excluded(namespace) || options.why_left_alone(object).is_some() {
+    if options.is_excluded(namespace) || options.why_left_alone(&json).is_some() {
         return Some(again);
     }
     match decided {
@@ -152,7 +155,8 @@ pub fn withdraw(
     if Kind::of(object).is_none_or(Kind::is_made_once) {
         return Ok(Vec::new());
     }
-    let request = Request { namespace, object, old: Some(object) };
+    let object = Json::from(object);
+    let request = Request { namespace, object: &object, old: Some(&object) };
     let mut versions = Versions::read(&request, &mut Vec::new())?;
     let digest = versions.digest(namespace, catalog, options);
     versions.withdraw(digest, |intent, offer| {
@@ -161,7 +165,7 @@ pub fn withdraw(
         let print = catalog.offer(intent, &id).map_or_else(String::new, |offer| offer.fingerprint());
         Some(Withdrawn { offer: offer.to_owned(), print, reason: reason.clone(), earlier: BTreeMap::new() })
     });
-    Ok(versions.decide(&request, catalog, options)?.patch)
+    Ok(standard(&versions.decide(&request, catalog, options)?.patch))
 }
 
 /// The operations on the annotation `injected` that let what was withdrawn be tried again.
@@ -169,12 +173,13 @@ pub fn withdraw(
 /// # Errors
 /// [`Failure`] where the workload or its record can't be read.
 pub fn try_again(object: &Value, intents: &BTreeSet<Intent>) -> Result<Vec<PatchOperation>, Failure> {
-    let Some(workload) = Workload::read(object)? else { return Ok(Vec::new()) };
+    let object = Json::from(object);
+    let Some(workload) = Workload::read(&object)? else { return Ok(Vec::new()) };
     let Ok(Some(mut record)) = super::versions::record(&workload) else { return Ok(Vec::new()) };
     record.withdrawn.retain(|intent, _| !intents.contains(intent));
     let status = workload.own_annotation(keys::STATUS).map(str::to_owned);
     let injected = record.is_needed(status.as_deref()).then(|| record.write());
-    Ok(annotate(&workload, Some(&record), injected, status))
+    Ok(standard(&annotate(&workload, Some(&record), injected, status)))
 }
 
 /// The operations that set the annotation `status`, or remove it where nothing is said, and do nothing else.
@@ -182,9 +187,11 @@ pub fn try_again(object: &Value, intents: &BTreeSet<Intent>) -> Result<Vec<Patch
 /// # Errors
 /// [`Failure`] where the workload can't be read.
 pub fn say(object: &Value, status: &str) -> Result<Vec<PatchOperation>, Failure> {
-    let Some(workload) = Workload::read(object)? else { return Ok(Vec::new()) };
+    let object = Json::from(object);
+    let Some(workload) = Workload::read(&object)? else { return Ok(Vec::new()) };
     let injected = workload.own_annotation(keys::INJECTED).map(str::to_owned);
-    Ok(annotate(&workload, None, injected, (!status.is_empty()).then(|| status.to_owned())))
+    let status = (!status.is_empty()).then(|| status.to_owned());
+    Ok(standard(&annotate(&workload, None, injected, status)))
 }
 
 // === impl Again ===
@@ -244,8 +251,9 @@ impl Again {
         let changes_pods =
             verdict.patch.iter().any(|operation| operation.path().to_string().starts_with(&pods));
         let mut after = object.clone();
-        if changes_pods && json_patch::patch(&mut after, &verdict.patch).is_ok() {
-            let new = Workload::read(&after).ok().flatten();
+        if changes_pods && json_patch::patch(&mut after, &standard(&verdict.patch)).is_ok() {
+            let new = Json::from(&after);
+            let new = Workload::read(&new).ok().flatten();
             let new = new.and_then(|new| super::versions::record(&new).ok().flatten());
             let differs = |intent: &&Intent| {
                 let (old, new) =

@@ -16,8 +16,9 @@ use crate::{
     decide::Plan,
     deliver::Delivery,
     discover::{Catalog, NamespaceLabel, Policy},
-    inject::PatchOperation,
+    inject::{self, Operation, PatchOperation},
     intent::Intent,
+    json::Json,
     keys, warning,
     workload::{Kind, Kinds, Malformed, Workload, is_made_by_another},
 };
@@ -101,9 +102,9 @@ pub struct Request<'a> {
     /// The workload's namespace.
     pub namespace: &'a str,
     /// The object.
-    pub object: &'a Value,
+    pub object: &'a Json<'a>,
     /// The object as the server holds it, on an update.
-    pub old: Option<&'a Value>,
+    pub old: Option<&'a Json<'a>>,
 }
 
 /// What becomes of a request.
@@ -112,7 +113,7 @@ pub struct Verdict {
     /// In one word, and why.
     pub result: AdmissionResult,
     /// RFC 6902 operations, in order.
-    pub patch: Vec<PatchOperation>,
+    pub patch: Vec<Operation>,
     /// What was decided, where anything was.
     pub plan: Option<Plan>,
     /// Lines for the person who applied the object: printable, at most 120 characters each.
@@ -202,7 +203,7 @@ impl Options {
         catalog: &Catalog,
         request: &Request<'_>,
         failure: Failure,
-        patch: Vec<PatchOperation>,
+        patch: Vec<Operation>,
         warnings: Vec<String>,
     ) -> Verdict {
         let denies = |policy: &&Arc<Policy>| {
@@ -222,8 +223,8 @@ impl Options {
     }
 
     /// Why a workload is left alone wherever it is, and what to do about it; `None` where it is not, or is no workload.
-    pub fn why_left_alone(&self, object: &Value) -> Option<&'static str> {
-        let kind = Kind::of(object)?;
+    pub fn why_left_alone(&self, object: &Json<'_>) -> Option<&'static str> {
+        let kind = Kind::of_json(object)?;
         if !self.kinds.has(kind) {
             return Some("this kind is not switched on (chart value `kinds`, option --kinds)");
         }
@@ -278,14 +279,15 @@ impl Selection {
 /// Decides on one workload.
 ///
 /// ```
-/// use opportune_core::{admit::{AdmissionResult, Options, Request, admit}, discover::Catalog};
+/// use opportune_core::{admit::{AdmissionResult, Options, Request, admit}, discover::Catalog, json::Json};
 /// let object = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap"});
+/// let object = Json::from(&object);
 /// let request = Request { namespace: "blog", object: &object, old: None };
 /// let verdict = admit(&request, &Catalog::default(), &Options::default());
 /// assert_eq!(verdict.result, AdmissionResult::Ignored);
 /// ```
 pub fn admit(request: &Request<'_>, catalog: &Catalog, options: &Options) -> Verdict {
-    if Kind::of(request.object).is_none() || options.why_left_alone(request.object).is_some() {
+    if Kind::of_json(request.object).is_none() || options.why_left_alone(request.object).is_some() {
         return Verdict::default();
     }
     let is_ruled = options.is_ruled(catalog, request.namespace);
@@ -322,21 +324,22 @@ pub fn admit(request: &Request<'_>, catalog: &Catalog, options: &Options) -> Ver
 /// # Errors
 /// [`Failure`] where the object or its record can't be read.
 pub fn take_out(object: &Value) -> Result<Vec<PatchOperation>, Failure> {
-    let Some(workload) = Workload::read(object)? else { return Ok(Vec::new()) };
+    let object = Json::from(object);
+    let Some(workload) = Workload::read(&object)? else { return Ok(Vec::new()) };
     let record = versions::record(&workload)
         .map_err(|error| Failure::annotation(keys::INJECTED, error.to_string()))?;
-    Ok(versions::taken_out(&workload, record.as_ref(), None, true))
+    Ok(inject::standard(&versions::taken_out(&workload, record.as_ref(), None, true)))
 }
 
 // === impl Verdict ===
 
 impl Verdict {
-    fn of(patch: Vec<PatchOperation>, warnings: Vec<String>) -> Self {
+    fn of(patch: Vec<Operation>, warnings: Vec<String>) -> Self {
         let result = if patch.is_empty() { AdmissionResult::Unchanged } else { AdmissionResult::Patched };
         Self { result, patch, warnings, ..Self::default() }
     }
 
-    fn failed(failure: Failure, patch: Vec<PatchOperation>, mut warnings: Vec<String>) -> Self {
+    fn failed(failure: Failure, patch: Vec<Operation>, mut warnings: Vec<String>) -> Self {
         warnings.push(warning::line(&format!("not injected: {failure}")));
         Self { result: AdmissionResult::FailedOpen(failure), patch, warnings, ..Self::default() }
     }

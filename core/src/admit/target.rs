@@ -1,17 +1,16 @@
 //! What of a workload is injected, and what has to be made for it.
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::Failure;
 use crate::{
     decide::{Outcome, ProfileChoice, Terms, Wishes},
     deliver::{ClaimToMake, ConfigMapToMake, Delivery, SecretToMake, claim_name},
     discover::Catalog,
     inject::{Injection, Target, profile::Profile},
+    json::Json,
     keys,
     settings::Fact,
-    workload::{Container, Kind, Workload, at},
+    workload::{Container, Kind, Workload},
 };
 
 /// Whether the profile and the containers that a workload names are there.
@@ -112,12 +111,9 @@ pub(super) fn delivery(target: &Target<'_>, injection: &Injection) -> Delivery {
         .env
         .values()
         .flatten()
-        .filter_map(|entry| at(&entry.value, &["valueFrom", "secretKeyRef", "name"])?.as_str())
+        .filter_map(|entry| entry.value.at(&["valueFrom", "secretKeyRef", "name"])?.as_str())
         .chain(
-            additions
-                .volumes
-                .iter()
-                .filter_map(|entry| at(&entry.value, &["secret", "secretName"])?.as_str()),
+            additions.volumes.iter().filter_map(|entry| entry.value.at(&["secret", "secretName"])?.as_str()),
         )
         .collect();
     for (intent, decision) in &injection.plan.decisions {
@@ -142,7 +138,7 @@ pub(super) fn delivery(target: &Target<'_>, injection: &Injection) -> Delivery {
         }
     }
     for volume in &additions.volumes {
-        let name = at(&volume.value, &["configMap", "name"]).and_then(Value::as_str).unwrap_or_default();
+        let name = volume.value.at(&["configMap", "name"]).and_then(Json::as_str).unwrap_or_default();
         if let Some((key, text)) = injection.config_maps.get(name) {
             let config_map = ConfigMapToMake { key: key.clone(), text: text.clone() };
             delivery.config_maps.insert(name.to_owned(), config_map);

@@ -1,11 +1,10 @@
 //! Kinds that make pods and are not injected: what a policy enforces can't be given to them, so a policy that refuses what goes
 //! without refuses them. They are never changed.
-use serde_json::Value;
-
 use super::{AdmissionResult, Options, Verdict};
 use crate::{
     decide::{Subject, Term, Terms, Wishes},
     discover::{Catalog, Labels},
+    json::Json,
     warning,
     workload::{Kind, Kinds},
 };
@@ -39,7 +38,7 @@ pub fn uninjected_kinds(kinds: &Kinds) -> impl Iterator<Item = UninjectedKind> {
 
 /// What becomes of an object of a kind that is not injected, where the webhook of a policy was called for it: it is refused or
 /// its owner warned, where something is enforced in its namespace.
-pub fn admit_uninjected(object: &Value, namespace: &str, catalog: &Catalog, options: &Options) -> Verdict {
+pub fn admit_uninjected(object: &Json<'_>, namespace: &str, catalog: &Catalog, options: &Options) -> Verdict {
     if options.selection.policy().is_none() || options.is_excluded(namespace) {
         return Verdict::default();
     }
@@ -53,7 +52,7 @@ pub fn admit_uninjected(object: &Value, namespace: &str, catalog: &Catalog, opti
         policy: options.selection.policy(),
     };
     let terms = Terms::new(catalog, &subject, Wishes::default());
-    let kind = object.get("kind").and_then(Value::as_str).unwrap_or("an object of this kind");
+    let kind = object.get("kind").and_then(Json::as_str).unwrap_or("an object of this kind");
     let enforced = terms.intents.iter().filter(|(intent, _)| !catalog.is_provider(namespace, intent));
     let enforced = enforced.filter_map(|(intent, term): (_, &Term)| Some((intent, term.enforced()?)));
     let mut warnings = Vec::new();

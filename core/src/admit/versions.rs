@@ -9,11 +9,12 @@ use super::{Failure, Request, Verdict};
 use crate::{
     decide::{Decision, Outcome, Plan, is_users},
     inject::{
-        self, Injection, PatchOperation,
+        self, Injection, Operation,
         additions::Additions,
         record::{NotARecord, Record, Withdrawn},
     },
     intent::Intent,
+    json::{Json, Object},
     keys, warning,
     workload::{Kind, Workload},
 };
@@ -37,7 +38,7 @@ pub(super) fn taken_out<'a>(
     record: Option<&'a Record>,
     stored: Option<(&'a Workload<'a>, &'a Record)>,
     has_templates: bool,
-) -> Vec<PatchOperation> {
+) -> Vec<Operation> {
     let mut patch = inject::operations(workload, record, stored, Additions::default(), has_templates);
     patch.extend(inject::annotate(workload, record, None, None));
     patch
@@ -98,15 +99,15 @@ impl<'a> Versions<'a> {
 
     /// Whether the user's own annotations of ours are those of the object that the server holds.
     fn has_same_wishes(&self, old: &Workload<'a>) -> bool {
-        let users = |workload: &Workload<'a>| -> BTreeMap<&'a str, &'a Value> {
-            let own = workload.own_annotations().into_iter().flatten();
-            own.filter(|(key, _)| is_users(key)).map(|(key, value)| (key.as_str(), value)).collect()
+        let users = |workload: &Workload<'a>| -> BTreeMap<&'a str, &'a Json<'a>> {
+            let own = workload.own_annotations().into_iter().flat_map(Object::iter);
+            own.filter(|(key, _)| is_users(key)).collect()
         };
         users(&self.new) == users(old)
     }
 
     /// Our annotations and a StatefulSet's templates as the server holds them.
-    pub(super) fn restored(&self) -> Vec<PatchOperation> {
+    pub(super) fn restored(&self) -> Vec<Operation> {
         let Some(old) = &self.old else { return Vec::new() };
         let mut patch = self.templates();
         patch.extend(self.annotated_as(&|key| old.own_annotation(key)));
@@ -120,7 +121,7 @@ impl<'a> Versions<'a> {
 
     /// What of a StatefulSet can't change, put back where injection is off: it could otherwise never be applied again, or
     /// would run on an empty disk.
-    pub(super) fn immutable(&self) -> Vec<PatchOperation> {
+    pub(super) fn immutable(&self) -> Vec<Operation> {
         let mut patch = self.templates();
         if patch.is_empty() {
             return patch;
@@ -142,12 +143,12 @@ impl<'a> Versions<'a> {
     }
 
     /// Our two annotations as `text` has them.
-    fn annotated_as<'b>(&self, text: &dyn Fn(&str) -> Option<&'b str>) -> Vec<PatchOperation> {
+    fn annotated_as<'b>(&self, text: &dyn Fn(&str) -> Option<&'b str>) -> Vec<Operation> {
         let [injected, status] = [keys::INJECTED, keys::STATUS].map(|key| text(key).map(str::to_owned));
         inject::annotate(&self.new, self.own.as_ref(), injected, status)
     }
 
-    pub(super) fn templates(&self) -> Vec<PatchOperation> {
+    pub(super) fn templates(&self) -> Vec<Operation> {
         match &self.old {
             Some(old) if self.new.kind == Kind::StatefulSet => {
                 inject::claim_templates(&self.new, old, self.stored.as_ref())
@@ -162,14 +163,14 @@ impl<'a> Versions<'a> {
         if patch.is_empty() {
             return Ok(None);
         }
-        let mut base = self.new.object().clone();
-        json_patch::patch(&mut base, &patch)
+        let mut base = Value::from(self.new.object());
+        json_patch::patch(&mut base, &inject::standard(&patch))
             .map_err(|error| Failure { field: "object".into(), reason: error.to_string() })?;
         Ok(Some(base))
     }
 
     /// The workload that [`Self::base`] is; where nothing of ours is in the new one, that was read already.
-    fn read_base<'b>(&self, base: Option<&'b Value>) -> Result<Workload<'b>, Failure>
+    fn read_base<'b>(&self, base: Option<&'b Json<'b>>) -> Result<Workload<'b>, Failure>
     where
         'a: 'b,
     {
@@ -193,7 +194,7 @@ impl<'a> Versions<'a> {
         additions: Additions,
         injected: Option<String>,
         status: Option<String>,
-    ) -> Vec<PatchOperation> {
+    ) -> Vec<Operation> {
         let is_new = self.old.is_none();
         let mut patch = inject::operations(&self.new, self.own.as_ref(), self.before(), additions, is_new);
         patch.extend(self.templates());
@@ -206,20 +207,15 @@ impl<'a> Versions<'a> {
 
     /// Whether a patch makes the pod template what the server holds, and only the notes on it would be others: they stay, then,
     /// as they would at the next call of us for the same request.
-    fn comes_out_as(
-        &self,
-        old: &Workload<'a>,
-        patch: &[PatchOperation],
-        notes: [&Option<String>; 2],
-    ) -> bool {
+    fn comes_out_as(&self, old: &Workload<'a>, patch: &[Operation], notes: [&Option<String>; 2]) -> bool {
         let [injected, status] = [keys::INJECTED, keys::STATUS].map(|key| old.own_annotation(key));
         let is_noted_so = notes.map(Option::as_deref) == [injected, status];
         if self.is_noted || is_noted_so || !self.has_same_wishes(old) {
             return false;
         }
-        let mut after = self.new.object().clone();
-        json_patch::patch(&mut after, patch).is_ok()
-            && after.pointer(old.kind.template_pointer()) == old.template()
+        let mut after = Value::from(self.new.object());
+        json_patch::patch(&mut after, &inject::standard(patch)).is_ok()
+            && after.pointer(old.kind.template_pointer()).map(Json::from).as_ref() == old.template()
     }
 
     /// The record of an injection.
@@ -269,9 +265,10 @@ impl<'a> Versions<'a> {
     }
 
     /// What to do where nothing can be decided on a workload that was injected before: leave it so.
-    pub(super) fn as_before(&self, request: &Request<'_>) -> Option<Vec<PatchOperation>> {
+    pub(super) fn as_before(&self, request: &Request<'_>) -> Option<Vec<Operation>> {
         let stored = self.stored.as_ref()?;
         let base = self.base().ok()?;
+        let base = base.as_ref().map(Json::from);
         let base = self.read_base(base.as_ref()).ok()?;
         let additions = self.standing(&base, &|_| true);
         let mut plan = Plan::default();
@@ -290,7 +287,7 @@ impl<'a> Versions<'a> {
 
     /// What to do where nothing can be decided on a workload that the server holds no record of: it stays as it came, and a record
     /// that it brought says that nobody looked at it.
-    pub(super) fn doubted(&self) -> Vec<PatchOperation> {
+    pub(super) fn doubted(&self) -> Vec<Operation> {
         let doubted = self.own.as_ref().filter(|record| !record.offers.is_empty() && !record.is_unproven());
         let Some(mut record) = doubted.cloned() else { return Vec::new() };
         record.set_unproven(true);

@@ -1,8 +1,6 @@
 //! What a Namespace's annotations say for the workloads in it.
-use serde_json::Value;
-
 use super::{AnnotationError, Wishes};
-use crate::{discover::Labels, keys};
+use crate::{discover::Labels, json::Json, keys};
 
 /// The defaults of one namespace: what its workloads ask for unless they say otherwise themselves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,7 +23,7 @@ impl NamespaceDefaults {
         let said = annotations.iter().filter(|(key, _)| is_default(key));
         let mut defaults = Self::default();
         for (key, value) in said {
-            let value = Value::from(value);
+            let value = Json::from(value);
             if let Err(problem) = defaults.wishes.read_one(key, &value) {
                 defaults.problems.push(problem);
             }

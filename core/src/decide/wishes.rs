@@ -1,11 +1,10 @@
 //! Wishes: what a workload's annotations say, parsed once.
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
-
 use super::list;
 use crate::{
     intent::Intent,
+    json::{Json, Object},
     keys,
     name::{self, is_dns_label, is_env_name},
     size::is_size,
@@ -123,12 +122,9 @@ impl Wishes {
     ///
     /// # Errors
     /// [`AnnotationError`] for the first one, by key, that is outside its grammar.
-    pub fn parse(
-        first: Option<&Map<String, Value>>,
-        second: Option<&Map<String, Value>>,
-    ) -> Result<Self, AnnotationError> {
-        let mut merged: BTreeMap<&str, &Value> = BTreeMap::new();
-        for (key, value) in second.into_iter().chain(first).flatten() {
+    pub fn parse(first: Option<&Object<'_>>, second: Option<&Object<'_>>) -> Result<Self, AnnotationError> {
+        let mut merged: BTreeMap<&str, &Json<'_>> = BTreeMap::new();
+        for (key, value) in second.into_iter().chain(first).flat_map(Object::iter) {
             if is_users(key) {
                 merged.insert(key, value);
             }
@@ -150,7 +146,7 @@ impl Wishes {
     ///
     /// # Errors
     /// [`AnnotationError`] where it is outside its grammar.
-    pub(super) fn read_one(&mut self, key: &str, value: &Value) -> Result<(), AnnotationError> {
+    pub(super) fn read_one(&mut self, key: &str, value: &Json<'_>) -> Result<(), AnnotationError> {
         let fail = |reason: String| AnnotationError { key: key.to_owned(), reason };
         let value = value.as_str().ok_or_else(|| fail("not a string: put it in quotes".into()))?;
         self.take(key, value).map_err(fail)
@@ -359,7 +355,7 @@ mod tests {
     use super::*;
 
     fn read(key: &str, value: &str) -> Result<Wishes, AnnotationError> {
-        let map = Map::from_iter([(format!("{}{key}", keys::PREFIX), Value::from(value))]);
+        let map = Object::from_iter([(format!("{}{key}", keys::PREFIX), Json::from(value))]);
         Wishes::parse(Some(&map), None)
     }
 
@@ -409,7 +405,7 @@ mod tests {
 
     #[test]
     fn the_template_hides_the_workload() {
-        let map = |text: &str| Map::from_iter([(keys::WANTS.to_owned(), Value::from(text))]);
+        let map = |text: &'static str| Object::from_iter([(keys::WANTS, Json::from(text))]);
         let wishes = Wishes::parse(Some(&map("ldap")), Some(&map("mail"))).unwrap();
         assert_eq!(wishes.asked().into_keys().map(String::from).collect::<Vec<_>>(), ["ldap"]);
     }
@@ -424,7 +420,7 @@ mod tests {
 
     #[test]
     fn an_annotation_that_is_no_string_is_named() {
-        let map = Map::from_iter([(keys::INJECT.to_owned(), Value::from(false))]);
+        let map = Object::from_iter([(keys::INJECT, Json::from(false))]);
         let error = Wishes::parse(Some(&map), None).unwrap_err();
         assert_eq!(error.to_string(), "annotation opportune.libre.sh/inject: not a string: put it in quotes");
     }

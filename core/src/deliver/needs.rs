@@ -12,7 +12,7 @@ use crate::{
         record::Record,
     },
     intent::Intent,
-    workload::{Kind, Workload, text},
+    workload::{Kind, Workload},
 };
 
 /// What one workload points at.
@@ -104,14 +104,14 @@ impl Needs {
             }
             if string(value, "/secret/secretName") == Some(&name) {
                 is_named = true;
-                volumes.insert(text(value, "name"));
+                volumes.insert(string(value, "/name").unwrap_or_default());
             }
         }
         if !is_named {
             return;
         }
         let mounts = entries.iter().filter(|(place, _)| matches!(place, Place::Mount { .. }));
-        let files = mounts.filter(|(_, mount)| volumes.contains(text(mount, "name")));
+        let files = mounts.filter(|(_, mount)| volumes.contains(string(mount, "/name").unwrap_or_default()));
         keys.extend(files.filter_map(|(_, mount)| string(mount, "/subPath")).map(str::to_owned));
         let composed = decided.secrets.get(&name).map(|secret| secret.composed.clone()).unwrap_or_default();
         self.secrets.insert(name, SecretNeed { intent: intent.clone(), offer, keys, composed });

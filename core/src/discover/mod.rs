@@ -25,7 +25,6 @@ pub use difference::Difference;
 pub use inventory::{Inventory, NamespacedName, Taken};
 pub use labels::Labels;
 pub use object::ObjectError;
-pub(crate) use object::string_map;
 pub use offer::{Consumers, CredentialsSecret, Offer, OfferId, Origin, Source};
 pub use policy::Policy;
 pub use recipe::{Recipe, Recipes, recipe_schema};

@@ -10,12 +10,7 @@ use super::{
     record::{ChosenVolume, NotARecord, Record, Withdrawn},
     slot::{CLASS, ENV, MOUNT, POD, TEMPLATE, VOLUME},
 };
-use crate::{
-    discover::OfferId,
-    intent::Intent,
-    keys,
-    workload::{Workload, at, text},
-};
+use crate::{discover::OfferId, intent::Intent, json::Json, keys, workload::Workload};
 
 /// What one workload holds of ours.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -125,25 +120,26 @@ fn standing(workload: &Workload<'_>, record: &Record, slot: &str, place: &Place)
         }
         Place::Mount { container, path } => {
             let mounts = workload.container(container).map_or(&[][..], |container| container.mounts);
-            mounts.iter().find(|mount| text(mount, "mountPath").trim_end_matches('/') == path).cloned()
+            mounts.iter().find(|mount| mount.text("mountPath").trim_end_matches('/') == path).cloned()
         }
-        Place::Volume(name) => workload.volumes().iter().find(|volume| text(volume, "name") == name).cloned(),
+        Place::Volume(name) => workload.volumes().iter().find(|volume| volume.text("name") == name).cloned(),
         Place::Template(name) => template(workload, name).map(template_essence),
         Place::Class(name) => {
-            template(workload, name).and_then(|template| at(template, &["spec", "storageClassName"])).cloned()
+            template(workload, name).and_then(|template| template.at(&["spec", "storageClassName"])).cloned()
         }
         Place::Security(field) => workload.security_context().and_then(|context| context.get(field)).cloned(),
         Place::Elsewhere(_) => None,
     };
     match found {
-        Some(value) if record.owns(slot, &value) => Standing::Ours(value),
+        Some(value) if record.owns(slot, &value) => Standing::Ours(Value::from(&value)),
         Some(_) => Standing::Users,
         None => Standing::Gone,
     }
 }
 
-fn template<'a>(workload: &Workload<'a>, name: &str) -> Option<&'a Value> {
-    let is_named = |template: &&Value| at(template, &["metadata", "name"]).is_some_and(|named| named == name);
+fn template<'a>(workload: &Workload<'a>, name: &str) -> Option<&'a Json<'a>> {
+    let is_named =
+        |template: &&Json<'_>| template.at(&["metadata", "name"]).is_some_and(|named| *named == *name);
     workload.claim_templates().iter().find(is_named)
 }
 
@@ -187,17 +183,21 @@ mod tests {
 
     fn account(record: &str) -> Result<Option<Account>, NotARecord> {
         let object = workload(record);
-        Account::of(&Workload::read(&object).unwrap().unwrap())
+        Account::of(&Workload::read(&Json::from(&object)).unwrap().unwrap())
     }
 
     #[test]
     fn what_stands_what_is_the_users_and_what_is_gone_are_told_apart() {
         let ldap = Intent::parse("ldap").unwrap();
         let mut record = Record::new(String::new());
-        record.note(&ldap, "env/app/A".into(), hash(&json!({"name": "A", "value": "1"})));
-        record.note(&ldap, "env/app/B".into(), hash(&json!({"name": "B", "value": "ours"})));
-        record.note(&ldap, "env/gone/C".into(), hash(&json!(1)));
-        record.note(&ldap, "mount/app//data".into(), hash(&json!({"mountPath": "/data/", "name": "v"})));
+        record.note(&ldap, "env/app/A".into(), hash(&Json::from(&json!({"name": "A", "value": "1"}))));
+        record.note(&ldap, "env/app/B".into(), hash(&Json::from(&json!({"name": "B", "value": "ours"}))));
+        record.note(&ldap, "env/gone/C".into(), hash(&Json::from(&json!(1))));
+        record.note(
+            &ldap,
+            "mount/app//data".into(),
+            hash(&Json::from(&json!({"mountPath": "/data/", "name": "v"}))),
+        );
         record.offers.insert(ldap.clone(), "Service/directory/openldap".into());
         let account = account(&record.write()).unwrap().unwrap();
         let part = &account.parts[&ldap];

@@ -1,7 +1,7 @@
 //! Additions: everything that a plan puts into one workload, by place.
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     hash::{Hashes, hash},
@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     intent::Intent,
-    workload::{Workload, at, text},
+    json::{Json, Object},
+    workload::Workload,
 };
 
 /// What is put into one workload.
@@ -41,13 +42,13 @@ pub(crate) struct Additions {
 pub(crate) struct Entry {
     pub intents: BTreeSet<Intent>,
     pub key: String,
-    pub value: Value,
+    pub value: Json<'static>,
 }
 
 // === impl Entry ===
 
 impl Entry {
-    pub(super) fn new(intent: &Intent, key: impl Into<String>, value: Value) -> Self {
+    pub(super) fn new(intent: &Intent, key: impl Into<String>, value: Json<'static>) -> Self {
         Self { intents: BTreeSet::from([intent.clone()]), key: key.into(), value }
     }
 }
@@ -98,7 +99,7 @@ impl Additions {
     /// Less what the user has set in the meantime (what `record` does not call ours), and what belongs to containers that
     /// are gone.
     pub(crate) fn without_users(mut self, base: &Workload<'_>, record: Option<&Record>) -> Self {
-        let is_ours = |slot: String, entry: &Value| record.is_some_and(|record| record.owns(&slot, entry));
+        let is_ours = |slot: String, entry: &Json<'_>| record.is_some_and(|record| record.owns(&slot, entry));
         self.env.retain(|name, _| base.container(name).is_some());
         self.mounts.retain(|name, _| base.container(name).is_some());
         for container in &base.containers {
@@ -110,7 +111,7 @@ impl Additions {
                     match (users, self.overwritten.get_mut(&slot)) {
                         (None, _) => true,
                         (Some(users), Some(overwritten)) => {
-                            overwritten.clone_from(users);
+                            *overwritten = users.into();
                             true
                         }
                         (Some(_), None) => false,
@@ -122,7 +123,7 @@ impl Additions {
                     let mut here = container
                         .mounts
                         .iter()
-                        .filter(|mount| text(mount, "mountPath").trim_end_matches('/') == key);
+                        .filter(|mount| mount.text("mountPath").trim_end_matches('/') == key);
                     here.any(|mount| !is_ours(slot(&[MOUNT, container.name, key]), mount))
                 };
                 entries.retain(|entry| !users(&entry.key));
@@ -135,8 +136,8 @@ impl Additions {
         });
         let replaced = &self.replaced;
         self.volumes.retain(|entry| {
-            let is_users = |volume: &&Value| {
-                text(volume, "name") == entry.key && !is_ours(slot(&[VOLUME, &entry.key]), volume)
+            let is_users = |volume: &&Json<'_>| {
+                volume.text("name") == entry.key && !is_ours(slot(&[VOLUME, &entry.key]), volume)
             };
             let users = base.volumes().iter().find(is_users);
             users.is_none_or(|volume| replaced.contains_key(&entry.key) && volume.get("emptyDir").is_some())
@@ -182,13 +183,13 @@ impl Additions {
         }
         found.volumes = finder.among(workload.volumes(), VOLUME, "name");
         for template in workload.claim_templates() {
-            let name = at(template, &["metadata", "name"]).and_then(Value::as_str).unwrap_or_default();
+            let name = template.at(&["metadata", "name"]).and_then(Json::as_str).unwrap_or_default();
             found.templates.extend(finder.one(TEMPLATE, name, &template_essence(template), template));
-            if let Some(class) = at(template, &["spec", "storageClassName"]) {
+            if let Some(class) = template.at(&["spec", "storageClassName"]) {
                 found.classes.extend(finder.one(CLASS, name, class, class));
             }
         }
-        for (field, value) in workload.security_context().into_iter().flatten() {
+        for (field, value) in workload.security_context().into_iter().flat_map(Object::iter) {
             found.pod.extend(finder.one(POD, field, value, value));
         }
         if !found.is_empty() {
@@ -216,11 +217,11 @@ struct Finder<'a> {
 // === impl Finder ===
 
 impl Finder<'_> {
-    fn among(&self, entries: &[Value], place: &str, key: &str) -> Vec<Entry> {
-        entries.iter().filter_map(|entry| self.one(place, text(entry, key), entry, entry)).collect()
+    fn among(&self, entries: &[Json<'_>], place: &str, key: &str) -> Vec<Entry> {
+        entries.iter().filter_map(|entry| self.one(place, entry.text(key), entry, entry)).collect()
     }
 
-    fn one(&self, place: &str, key: &str, essence: &Value, value: &Value) -> Option<Entry> {
+    fn one(&self, place: &str, key: &str, essence: &Json<'_>, value: &Json<'_>) -> Option<Entry> {
         let slot = slot(&[place, key]);
         if !self.record.owns(&slot, essence) {
             return None;
@@ -228,7 +229,7 @@ impl Finder<'_> {
         let wanting = self.record.added.iter().filter(|(_, slots)| slots.contains_key(&slot));
         let intents: BTreeSet<Intent> =
             wanting.map(|(intent, _)| intent).filter(|intent| (self.is_kept)(intent)).cloned().collect();
-        (!intents.is_empty()).then(|| Entry { intents, key: key.to_owned(), value: value.clone() })
+        (!intents.is_empty()).then(|| Entry { intents, key: key.to_owned(), value: value.to_static() })
     }
 }
 
@@ -243,12 +244,12 @@ fn add_all(entries: &mut Vec<Entry>, others: Vec<Entry>, lost: &mut Vec<(String,
 }
 
 /// What of a claim template is ours to say: the server adds the rest.
-pub(super) fn template_essence(template: &Value) -> Value {
-    let part = |place: &[&str]| at(template, place).cloned().unwrap_or_default();
-    json!({
-        "name": part(&["metadata", "name"]),
-        "class": part(&["spec", "storageClassName"]),
-        "modes": part(&["spec", "accessModes"]),
-        "size": part(&["spec", "resources", "requests", "storage"]),
-    })
+pub(super) fn template_essence<'a>(template: &'a Json<'a>) -> Json<'a> {
+    let part = |place: &[&str]| template.at(place).cloned().unwrap_or_default();
+    Json::object([
+        ("name", part(&["metadata", "name"])),
+        ("class", part(&["spec", "storageClassName"])),
+        ("modes", part(&["spec", "accessModes"])),
+        ("size", part(&["spec", "resources", "requests", "storage"])),
+    ])
 }

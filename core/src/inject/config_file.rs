@@ -1,11 +1,10 @@
 //! Configuration files of an app, mounted read-only at their paths. They travel in a ConfigMap, or as a key of the
 //! delivered Secret where they hold a credential.
-use serde_json::{Value, json};
-
 use super::{
     Target,
     additions::Entry,
     env::{check_unencoded, encoded},
+    files::DEFAULT_MODE,
     fitted::Fitted,
     profile::{ConfigFile, Content},
 };
@@ -14,10 +13,10 @@ use crate::{
     deliver,
     discover::Offer,
     intent::Intent,
+    json::Json,
     name::{bounded, hex, slug},
     settings::Fact,
     template::{Part, Template},
-    workload::text,
 };
 
 /// Adds the files of one intent to what is fitted.
@@ -44,16 +43,18 @@ pub(super) fn add(
             Held::Open(text) => {
                 let name = deliver::config_map_name(&target.app(), &file.path, &text);
                 fitted.config_maps.insert(name.clone(), (key.to_owned(), text));
-                (json!({"configMap": {"name": name, "defaultMode": 420}}), key.to_owned())
+                let source = [("name", name.into()), ("defaultMode", DEFAULT_MODE.into())];
+                (("configMap", Json::object(source)), key.to_owned())
             }
             Held::Secret(template) => {
                 let key = format!("{key}.{}", hex(&[template.source()], 6));
                 fitted.composed.insert(key.clone(), template);
                 let secret = fitted.secret(intent, offer);
-                (json!({"secret": {"secretName": secret, "defaultMode": 420}}), key)
+                let source = [("secretName", secret.into()), ("defaultMode", DEFAULT_MODE.into())];
+                (("secret", Json::object(source)), key)
             }
         };
-        mount(target, intent, &file.path, &volume_source, &key, fitted);
+        mount(target, intent, &file.path, volume_source, &key, fitted);
     }
     Ok(())
 }
@@ -107,9 +108,16 @@ fn held(intent: &Intent, offer: &Offer, file: &ConfigFile) -> Result<Option<Held
 }
 
 /// Mounts one key of a ConfigMap or Secret as a file.
-fn mount(target: &Target<'_>, intent: &Intent, path: &str, source: &Value, key: &str, fitted: &mut Fitted) {
+fn mount(
+    target: &Target<'_>,
+    intent: &Intent,
+    path: &str,
+    source: (&'static str, Json<'static>),
+    key: &str,
+    fitted: &mut Fitted,
+) {
     let name = bounded(&format!("opportune-{}", slug(path)), &hex(&["file", path], 6));
-    if target.workload.volumes().iter().any(|other| text(other, "name") == name) {
+    if target.workload.volumes().iter().any(|other| other.text("name") == name) {
         fitted.skipped.push(Skipped::new(path, format!("a volume named {name} exists")));
         return;
     }
@@ -120,15 +128,17 @@ fn mount(target: &Target<'_>, intent: &Intent, path: &str, source: &Value, key: 
             continue;
         }
         is_mounted = true;
-        let mount = json!({"name": name, "mountPath": path, "subPath": key, "readOnly": true});
+        let mount = Json::object([
+            ("name", name.clone().into()),
+            ("mountPath", path.to_owned().into()),
+            ("subPath", key.to_owned().into()),
+            ("readOnly", true.into()),
+        ]);
         let mounts = fitted.additions.mounts.entry(container.name.to_owned()).or_default();
         mounts.push(Entry::new(intent, path, mount));
     }
     if is_mounted {
-        let mut volume = json!({"name": name});
-        if let (Some(volume), Some(source)) = (volume.as_object_mut(), source.as_object()) {
-            volume.extend(source.clone());
-        }
+        let volume = Json::object([("name", name.clone().into()), source]);
         fitted.additions.volumes.push(Entry::new(intent, name, volume));
     }
 }

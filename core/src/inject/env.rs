@@ -4,8 +4,6 @@ use std::{
     collections::{BTreeSet, HashMap},
 };
 
-use serde_json::json;
-
 use super::{
     Target,
     additions::Entry,
@@ -18,10 +16,11 @@ use crate::{
     discover::Offer,
     encode::is_plain,
     intent::Intent,
+    json::Json,
     name::hex,
     settings::Fact,
     template::{Part, Placeholder, Template, references},
-    workload::{Container, at, text},
+    workload::Container,
 };
 
 /// Where a variable's value comes from.
@@ -258,7 +257,7 @@ pub(super) fn order_by_references(entries: &mut Vec<Entry>) {
     let mut waiting_for = vec![0_usize; entries.len()];
     let mut needed_by: Vec<Vec<usize>> = vec![Vec::new(); entries.len()];
     for (place, entry) in entries.iter().enumerate() {
-        let names: BTreeSet<&str> = references(text(&entry.value, "value")).into_iter().collect();
+        let names: BTreeSet<&str> = references(entry.value.text("value")).into_iter().collect();
         for needed in names.iter().filter_map(|name| places.get(name)).filter(|needed| **needed != place) {
             if let (Some(count), Some(by)) = (waiting_for.get_mut(place), needed_by.get_mut(*needed)) {
                 *count += 1;
@@ -298,13 +297,16 @@ fn set_by_user(container: &Container<'_>, name: &str, aliases: Option<&Vec<Strin
 
 impl Source {
     /// The entry of a container's list; `secret` names the delivered Secret.
-    fn variable(&self, name: &str, secret: &str) -> serde_json::Value {
+    fn variable(&self, name: &str, secret: &str) -> Json<'static> {
+        let text = |text: &str| Json::from(text.to_owned());
         match self {
             // The server leaves an empty value out, and the entry would no longer be as we wrote it.
-            Self::Value(value) if value.is_empty() => json!({"name": name}),
-            Self::Value(value) => json!({"name": name, "value": value}),
+            Self::Value(value) if value.is_empty() => Json::object([("name", text(name))]),
+            Self::Value(value) => Json::object([("name", text(name)), ("value", text(value))]),
             Self::Key(key, _) => {
-                json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
+                let reference = Json::object([("name", text(secret)), ("key", text(key))]);
+                let source = Json::object([("secretKeyRef", reference)]);
+                Json::object([("name", text(name)), ("valueFrom", source)])
             }
         }
     }
@@ -337,13 +339,13 @@ impl Target<'_> {
 }
 
 /// Whether a variable names another one.
-pub(super) fn has_references(entry: &serde_json::Value) -> bool {
-    !references(text(entry, "value")).is_empty()
+pub(super) fn has_references(entry: &Json<'_>) -> bool {
+    !references(entry.text("value")).is_empty()
 }
 
 /// Whether an entry of a container's list takes its value from a Secret.
-pub(crate) fn has_secret(entry: &serde_json::Value) -> bool {
-    at(entry, &["valueFrom", "secretKeyRef"]).is_some_and(|secret| !text(secret, "name").is_empty())
+pub(crate) fn has_secret(entry: &Json<'_>) -> bool {
+    entry.at(&["valueFrom", "secretKeyRef"]).is_some_and(|secret| !secret.text("name").is_empty())
 }
 
 #[cfg(test)]

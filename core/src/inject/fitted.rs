@@ -1,11 +1,9 @@
 //! What one intent puts into one workload, and what is to be said of it.
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::{additions::Additions, slot::variable_slot};
 use crate::{
-    decide::Skipped, deliver::secret_name, discover::Offer, intent::Intent, template::Template,
+    decide::Skipped, deliver::secret_name, discover::Offer, intent::Intent, json::Json, template::Template,
     workload::Container,
 };
 
@@ -36,9 +34,15 @@ impl Fitted {
     }
 
     /// Lets a variable of the user's give way, and keeps it for the day when ours is taken out.
-    pub(super) fn overwrite(&mut self, container: &Container<'_>, name: &str, users: &Value, policy: &str) {
+    pub(super) fn overwrite(
+        &mut self,
+        container: &Container<'_>,
+        name: &str,
+        users: &Json<'_>,
+        policy: &str,
+    ) {
         let slot = variable_slot(container.name, name);
-        self.additions.overwritten.insert(slot, users.clone());
+        self.additions.overwritten.insert(slot, users.into());
         let because = format!("policy {policy} overwrites {name}");
         if !self.because.contains(&because) {
             self.because.push(because);

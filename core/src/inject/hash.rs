@@ -2,9 +2,8 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
 
-use crate::name;
+use crate::{json::Json, name};
 
 /// Eight hexadecimal digits of a value.
 pub(super) type Hash = String;
@@ -17,13 +16,13 @@ pub(super) struct Hashes(BTreeMap<Vec<u8>, Hash>);
 
 impl Hashes {
     /// The hash of one of them.
-    pub(super) fn of(&mut self, value: &Value) -> Hash {
+    pub(super) fn of(&mut self, value: &Json<'_>) -> Hash {
         self.0.entry(canonical(value)).or_insert_with_key(|text| hash_of(text)).clone()
     }
 }
 
 /// Eight hexadecimal digits of a value, whatever the order of its keys.
-pub(crate) fn hash(value: &Value) -> Hash {
+pub(crate) fn hash(value: &Json<'_>) -> Hash {
     hash_of(&canonical(value))
 }
 
@@ -32,16 +31,16 @@ fn hash_of(text: &[u8]) -> Hash {
 }
 
 /// The text of a value, whatever the order of its keys.
-fn canonical(value: &Value) -> Vec<u8> {
+fn canonical(value: &Json<'_>) -> Vec<u8> {
     let mut text = Vec::with_capacity(256);
     write_canonical(value, &mut text);
     text
 }
 
-fn write_canonical(value: &Value, out: &mut Vec<u8>) {
+fn write_canonical(value: &Json<'_>, out: &mut Vec<u8>) {
     match value {
-        Value::Object(map) => {
-            let mut sorted: Vec<(&String, &Value)> = map.iter().collect();
+        Json::Object(object) => {
+            let mut sorted: Vec<(&str, &Json<'_>)> = object.iter().collect();
             sorted.sort_unstable_by_key(|(key, _)| *key);
             out.push(b'{');
             for (key, value) in sorted {
@@ -52,7 +51,7 @@ fn write_canonical(value: &Value, out: &mut Vec<u8>) {
             }
             out.push(b'}');
         }
-        Value::Array(list) => {
+        Json::Array(list) => {
             out.push(b'[');
             for value in list {
                 write_canonical(value, out);
@@ -64,7 +63,7 @@ fn write_canonical(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
-fn write(scalar: &impl Serialize, out: &mut Vec<u8>) {
+fn write(scalar: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
     // Strings, numbers and words always serialise, and a Vec takes them all.
     let _ = serde_json::to_writer(out, scalar);
 }
@@ -77,6 +76,9 @@ mod tests {
 
     #[test]
     fn the_order_of_keys_does_not_matter() {
-        assert_eq!(hash(&json!({"a": 1, "b": [2]})), hash(&json!({"b": [2], "a": 1})));
+        assert_eq!(
+            hash(&Json::from(&json!({"a": 1, "b": [2]}))),
+            hash(&Json::from(&json!({"b": [2], "a": 1})))
+        );
     }
 }

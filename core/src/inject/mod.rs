@@ -20,8 +20,8 @@ mod volumes;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use json_patch::PatchOperation;
+pub use patch::{Operation, standard};
 pub(crate) use reconcile::{annotate, claim_templates, empties, operations};
-use serde_json::Value;
 pub(crate) use volumes::CUT;
 
 use crate::{
@@ -37,8 +37,9 @@ use crate::{
         record::Record,
     },
     intent::Intent,
+    json::Json,
     template::Template,
-    workload::{Container, Kind, Workload, text},
+    workload::{Container, Kind, Workload},
 };
 
 /// The workload that is injected, as the user wrote it: nothing of ours is in it.
@@ -333,7 +334,7 @@ impl Target<'_> {
     pub(crate) fn obstacle(&self, container: &Container<'_>, path: &str) -> Option<&'static str> {
         let below = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'));
         container.mounts.iter().find_map(|mount| {
-            let other = text(mount, "mountPath").trim_end_matches('/');
+            let other = mount.text("mountPath").trim_end_matches('/');
             if other == path {
                 Some("mounted by the workload")
             } else if below(other, path) {
@@ -347,11 +348,10 @@ impl Target<'_> {
         })
     }
 
-    fn is_read_only(&self, mount: &Value) -> bool {
-        let volume =
-            self.workload.volumes().iter().find(|volume| text(volume, "name") == text(mount, "name"));
+    fn is_read_only(&self, mount: &Json<'_>) -> bool {
+        let volume = self.workload.volumes().iter().find(|volume| volume.text("name") == mount.text("name"));
         let sources = ["secret", "configMap", "projected", "downwardAPI", "image"];
-        mount.get("readOnly").is_some_and(|value| value == true)
+        mount.get("readOnly").is_some_and(|value| *value == Json::Bool(true))
             || volume.is_some_and(|volume| sources.iter().any(|source| volume.get(source).is_some()))
     }
 }
@@ -398,7 +398,7 @@ impl Before<'_> {
 }
 
 /// Whether an entry points at something that a controller makes.
-fn is_delivered(entry: &serde_json::Value) -> bool {
+fn is_delivered(entry: &Json<'_>) -> bool {
     let sources = ["secret", "configMap", "persistentVolumeClaim"];
     env::has_secret(entry) || sources.iter().any(|source| entry.get(source).is_some())
 }

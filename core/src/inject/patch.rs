@@ -1,6 +1,34 @@
 //! RFC 6902 operations, written one by one: objects are never compared as a whole nor written back.
 use json_patch::{AddOperation, PatchOperation, RemoveOperation, ReplaceOperation, jsonptr::PointerBuf};
+use serde::Serialize;
 use serde_json::Value;
+
+use crate::json::Json;
+
+/// One operation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub enum Operation {
+    /// Adds a value, or puts it in the place of what is there.
+    Add {
+        /// Where.
+        path: PointerBuf,
+        /// What.
+        value: Json<'static>,
+    },
+    /// Puts a value in the place of what is there.
+    Replace {
+        /// Where.
+        path: PointerBuf,
+        /// What.
+        value: Json<'static>,
+    },
+    /// Takes away what is there.
+    Remove {
+        /// Where.
+        path: PointerBuf,
+    },
+}
 
 /// What one entry of a list is to us.
 #[derive(Debug, Clone, PartialEq)]
@@ -10,7 +38,7 @@ pub(super) enum Owner {
     /// Ours: it goes, unless it is still wanted.
     Ours,
     /// Both, merged by name: what is left once ours is taken out.
-    Both(Value),
+    Both(Json<'static>),
 }
 
 /// One entry that should stand in a list.
@@ -19,7 +47,7 @@ pub(super) struct Wanted {
     /// What the list is keyed by.
     pub key: String,
     /// The entry.
-    pub value: Value,
+    pub value: Json<'static>,
     /// Whether it stands where the user's entry of that key stands now.
     pub takes_place: bool,
 }
@@ -29,44 +57,71 @@ pub(super) struct List<'a> {
     /// Where it stands.
     pub path: PointerBuf,
     /// What stands there.
-    pub current: Option<&'a Value>,
+    pub current: Option<&'a Json<'a>>,
     /// The key of an entry.
-    pub key_of: &'a dyn Fn(&Value) -> &str,
+    pub key_of: &'a dyn for<'e> Fn(&'e Json<'e>) -> &'e str,
     /// Whose an entry is.
-    pub owner_of: &'a dyn Fn(&Value) -> Owner,
+    pub owner_of: &'a dyn Fn(&Json<'_>) -> Owner,
     /// The user's entry that ours took the place of.
-    pub displaced: &'a dyn Fn(&str) -> Option<Value>,
+    pub displaced: &'a dyn Fn(&str) -> Option<Json<'static>>,
     /// What stood there while the user had nothing in it: nothing at all, or an empty list or null.
     pub when_empty: Option<&'a Value>,
 }
 
 /// Operations under way.
 #[derive(Debug, Default)]
-pub(super) struct Operations(Vec<PatchOperation>);
+pub(super) struct Operations(Vec<Operation>);
+
+// === impl Operation ===
+
+impl Operation {
+    /// Where it is done.
+    pub fn path(&self) -> &PointerBuf {
+        match self {
+            Self::Add { path, .. } | Self::Replace { path, .. } | Self::Remove { path } => path,
+        }
+    }
+}
+
+impl From<&Operation> for PatchOperation {
+    fn from(operation: &Operation) -> Self {
+        let path = operation.path().clone();
+        match operation {
+            Operation::Add { value, .. } => Self::Add(AddOperation { path, value: value.into() }),
+            Operation::Replace { value, .. } => Self::Replace(ReplaceOperation { path, value: value.into() }),
+            Operation::Remove { .. } => Self::Remove(RemoveOperation { path }),
+        }
+    }
+}
+
+/// The operations as those who apply or send them take them.
+pub fn standard(operations: &[Operation]) -> Vec<PatchOperation> {
+    operations.iter().map(PatchOperation::from).collect()
+}
 
 // === impl Operations ===
 
 impl Operations {
-    pub(super) fn into_inner(self) -> Vec<PatchOperation> {
+    pub(super) fn into_inner(self) -> Vec<Operation> {
         self.0
     }
 
-    pub(super) fn add(&mut self, path: PointerBuf, value: Value) {
-        self.0.push(PatchOperation::Add(AddOperation { path, value }));
+    pub(super) fn add(&mut self, path: PointerBuf, value: Json<'static>) {
+        self.0.push(Operation::Add { path, value });
     }
 
-    pub(super) fn replace(&mut self, path: PointerBuf, value: Value) {
-        self.0.push(PatchOperation::Replace(ReplaceOperation { path, value }));
+    pub(super) fn replace(&mut self, path: PointerBuf, value: Json<'static>) {
+        self.0.push(Operation::Replace { path, value });
     }
 
     pub(super) fn remove(&mut self, path: PointerBuf) {
-        self.0.push(PatchOperation::Remove(RemoveOperation { path }));
+        self.0.push(Operation::Remove { path });
     }
 
     /// Makes a list hold the user's entries and what is wanted: ours that are still wanted stay in their place, others
     /// are replaced or removed, new ones are appended.
     pub(super) fn reconcile(&mut self, list: &List<'_>, wanted: Vec<Wanted>) {
-        let entries = list.current.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let entries = list.current.and_then(Json::as_array).unwrap_or_default();
         let mut wanted: Vec<Option<Wanted>> = wanted.into_iter().map(Some).collect();
         let mut take = |key: &str, in_place: bool| {
             let found = wanted
@@ -93,10 +148,10 @@ impl Operations {
                 self.replace(at(index), new);
             }
         }
-        let appended: Vec<Value> = wanted.into_iter().flatten().map(|wanted| wanted.value).collect();
+        let appended: Vec<Json<'static>> = wanted.into_iter().flatten().map(|wanted| wanted.value).collect();
         if removed.len() == entries.len() && !removed.is_empty() && appended.is_empty() {
             match list.when_empty {
-                Some(original) => self.replace(list.path.clone(), original.clone()),
+                Some(original) => self.replace(list.path.clone(), Json::from(original).to_static()),
                 None => self.remove(list.path.clone()),
             }
             return;
@@ -107,17 +162,16 @@ impl Operations {
         self.append(list, appended);
     }
 
-    fn append(&mut self, list: &List<'_>, entries: Vec<Value>) {
+    fn append(&mut self, list: &List<'_>, entries: Vec<Json<'static>>) {
         if entries.is_empty() {
             return;
         }
-        if !list.current.is_some_and(Value::is_array) {
-            self.add(list.path.clone(), Value::Array(entries));
+        if !list.current.is_some_and(Json::is_array) {
+            self.add(list.path.clone(), Json::Array(entries));
             return;
         }
         let end = below(&list.path, "-");
-        let added = entries.into_iter().map(|value| AddOperation { path: end.clone(), value });
-        self.0.extend(added.map(PatchOperation::Add));
+        self.0.extend(entries.into_iter().map(|value| Operation::Add { path: end.clone(), value }));
     }
 }
 

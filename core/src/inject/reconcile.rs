@@ -2,10 +2,10 @@
 use std::collections::BTreeMap;
 
 use json_patch::jsonptr::PointerBuf;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::{
-    PatchOperation,
+    Operation,
     additions::{Additions, Entry, template_essence},
     env::has_references,
     patch::{List, Operations, Owner, Wanted, below, path},
@@ -13,9 +13,10 @@ use super::{
     slot::{ANNOTATIONS, CLASS, ENV, MOUNT, POD, Slot, TEMPLATE, VOLUME, slot, variable_slot},
 };
 use crate::{
+    json::{Json, Object},
     keys,
     template::references,
-    workload::{Container, Kind, Workload, at, text},
+    workload::{Container, Kind, Workload},
 };
 
 const SECURITY_CONTEXT: &str = "securityContext";
@@ -39,7 +40,7 @@ pub(crate) fn operations<'a>(
     stored: Option<(&'a Workload<'a>, &'a Record)>,
     mut additions: Additions,
     has_templates: bool,
-) -> Vec<PatchOperation> {
+) -> Vec<Operation> {
     if record.is_none() && additions.is_empty() {
         return Vec::new();
     }
@@ -64,35 +65,40 @@ pub(crate) fn annotate(
     record: Option<&Record>,
     injected: Option<String>,
     status: Option<String>,
-) -> Vec<PatchOperation> {
+) -> Vec<Operation> {
     let mut operations = Operations::default();
     let current = workload.own_annotations();
     let at = |key: &str| path(&["metadata", ANNOTATIONS, key]);
     let wanted = [(keys::INJECTED, injected), (keys::STATUS, status)];
-    let others =
-        current.into_iter().flatten().filter(|(key, _)| wanted.iter().all(|(ours, _)| ours != key)).count();
+    let others = current
+        .into_iter()
+        .flat_map(Object::iter)
+        .filter(|(key, _)| wanted.iter().all(|(ours, _)| ours != key))
+        .count();
     let is_last = others == 0 && wanted.iter().all(|(_, text)| text.is_none());
     if is_last && current.is_some_and(|map| !map.is_empty()) {
         match record.and_then(|record| record.empty.get(ANNOTATIONS)) {
-            Some(original) => operations.replace(path(&["metadata", ANNOTATIONS]), original.clone()),
+            Some(original) => {
+                operations.replace(path(&["metadata", ANNOTATIONS]), Json::from(original).to_static())
+            }
             None => operations.remove(path(&["metadata", ANNOTATIONS])),
         }
         return operations.into_inner();
     }
     if current.is_none() {
-        let new = wanted.into_iter().filter_map(|(key, text)| Some((key.to_owned(), Value::from(text?))));
-        let new: Map<String, Value> = new.collect();
+        let new = wanted.into_iter().filter_map(|(key, text)| Some((key, Json::from(text?))));
+        let new: Object<'static> = new.collect();
         if !new.is_empty() {
-            if !workload.object().get("metadata").is_some_and(Value::is_object) {
-                operations.add(path(&["metadata"]), json!({}));
+            if !workload.object().get("metadata").is_some_and(Json::is_object) {
+                operations.add(path(&["metadata"]), Json::object([]));
             }
-            operations.add(path(&["metadata", ANNOTATIONS]), Value::Object(new));
+            operations.add(path(&["metadata", ANNOTATIONS]), Json::Object(new));
         }
         return operations.into_inner();
     }
     for (key, text) in wanted {
         let now = current.and_then(|map| map.get(key));
-        match text.map(Value::from) {
+        match text.map(Json::from) {
             Some(text) if now != Some(&text) => operations.add(at(key), text),
             None if now.is_some() => operations.remove(at(key)),
             _ => {}
@@ -106,28 +112,32 @@ pub(crate) fn claim_templates(
     workload: &Workload<'_>,
     stored: &Workload<'_>,
     stored_record: Option<&Record>,
-) -> Vec<PatchOperation> {
+) -> Vec<Operation> {
     let mut operations = Operations::default();
     let (now, then) = (workload.claim_templates(), stored.claim_templates());
-    let users = |templates: &[Value]| -> Vec<Value> {
+    let users = |templates: &[Json<'_>]| -> Vec<Json<'static>> {
         templates.iter().filter_map(|template| users_template(template, stored_record)).collect()
     };
     if now != then && users(now) == users(then) {
-        operations.add(path(&["spec", "volumeClaimTemplates"]), Value::from(then.to_vec()));
+        operations.add(
+            path(&["spec", "volumeClaimTemplates"]),
+            Json::Array(then.iter().map(Json::to_static).collect()),
+        );
     }
     operations.into_inner()
 }
 
 /// A template as the user wrote it; `None` where all of it is ours.
-fn users_template(template: &Value, record: Option<&Record>) -> Option<Value> {
+fn users_template(template: &Json<'_>, record: Option<&Record>) -> Option<Json<'static>> {
     let name = template_name(template);
-    let owns =
-        |place: &str, value: &Value| record.is_some_and(|record| record.owns(&slot(&[place, name]), value));
+    let owns = |place: &str, value: &Json<'_>| {
+        record.is_some_and(|record| record.owns(&slot(&[place, name]), value))
+    };
     if owns(TEMPLATE, &template_essence(template)) {
         return None;
     }
-    let mut users = template.clone();
-    if let Some(spec) = users.get_mut("spec").and_then(Value::as_object_mut)
+    let mut users = template.to_static();
+    if let Some(spec) = users.get_mut("spec").and_then(Json::as_object_mut)
         && spec.get("storageClassName").is_some_and(|class| owns(CLASS, class))
     {
         spec.remove("storageClassName");
@@ -142,21 +152,15 @@ fn users_template(template: &Value, record: Option<&Record>) -> Option<Value> {
 /// The lists and maps of the user's that are there but empty and get something of ours.
 pub(crate) fn empties(base: &Workload<'_>, additions: &Additions) -> BTreeMap<String, Value> {
     let mut empties = BTreeMap::new();
-    let mut note = |slot: String, value: Option<&Value>, is_used: bool| {
-        let is_empty = value.is_some_and(|value| match value {
-            Value::Null => true,
-            Value::Array(list) => list.is_empty(),
-            Value::Object(map) => map.is_empty(),
-            _ => false,
-        });
-        if let (true, true, Some(value)) = (is_empty, is_used, value) {
-            empties.insert(slot, value.clone());
+    let mut note = |slot: String, value: Option<&Json<'_>>, is_used: bool| {
+        if let Some(value) = value.filter(|value| is_used && value.is_empty()) {
+            empties.insert(slot, value.into());
         }
     };
     let object = base.object();
     let pod = |field: &str| base.pod_spec().and_then(|spec| spec.get(field));
     for container in &base.containers {
-        let raw = pod(container.list).and_then(|list| list.get(container.index));
+        let raw = pod(container.list).and_then(Json::as_array).and_then(|list| list.get(container.index));
         let field = |name: &str| raw.and_then(|raw| raw.get(name));
         note(slot(&[ENV, container.name]), field("env"), additions.env.contains_key(container.name));
         let has_mounts = additions.mounts.contains_key(container.name);
@@ -164,13 +168,13 @@ pub(crate) fn empties(base: &Workload<'_>, additions: &Additions) -> BTreeMap<St
     }
     note(VOLUME.into(), pod("volumes"), !additions.volumes.is_empty());
     note(POD.into(), pod(SECURITY_CONTEXT), !additions.pod.is_empty());
-    let templates = at(object, &["spec", "volumeClaimTemplates"]).filter(|_| base.kind == Kind::StatefulSet);
+    let templates = object.at(&["spec", "volumeClaimTemplates"]).filter(|_| base.kind == Kind::StatefulSet);
     note(TEMPLATE.into(), templates, !additions.templates.is_empty());
-    note(ANNOTATIONS.into(), at(object, &["metadata", ANNOTATIONS]), true);
+    note(ANNOTATIONS.into(), object.at(&["metadata", ANNOTATIONS]), true);
     for template in base.claim_templates() {
         let name = template_name(template);
         let has_class = additions.classes.iter().any(|entry| entry.key == name);
-        note(slot(&[CLASS, name]), at(template, &["spec", "storageClassName"]), has_class);
+        note(slot(&[CLASS, name]), template.at(&["spec", "storageClassName"]), has_class);
     }
     empties
 }
@@ -178,7 +182,7 @@ pub(crate) fn empties(base: &Workload<'_>, additions: &Additions) -> BTreeMap<St
 // === impl Change ===
 
 impl<'a> Change<'a> {
-    fn owns(&self, slot: &str, value: &Value) -> bool {
+    fn owns(&self, slot: &str, value: &Json<'_>) -> bool {
         self.record.is_some_and(|record| record.owns(slot, value))
     }
 
@@ -195,28 +199,28 @@ impl<'a> Change<'a> {
         self.pod_path(&[container.list, &container.index.to_string(), field])
     }
 
-    fn raw(&self, container: &Container<'_>, field: &str) -> Option<&'a Value> {
-        self.workload.pod_spec()?.get(container.list)?.get(container.index)?.get(field)
+    fn raw(&self, container: &Container<'_>, field: &str) -> Option<&'a Json<'a>> {
+        self.workload.pod_spec()?.get(container.list)?.as_array()?.get(container.index)?.get(field)
     }
 
     fn reconcile(
         &mut self,
         place: &str,
         path: PointerBuf,
-        current: Option<&Value>,
+        current: Option<&Json<'_>>,
         key: &str,
         wanted: Vec<Wanted>,
-        owner: &dyn Fn(&Self, &str, &Value) -> Owner,
+        owner: &dyn Fn(&Self, &str, &Json<'_>) -> Owner,
     ) {
         let mut operations = std::mem::take(&mut self.operations);
         let list = List {
             path,
             current,
-            key_of: &|entry| text(entry, key),
+            key_of: &|entry| entry.text(key),
             owner_of: &|entry| match self.record {
                 // Without a record nothing is ours.
                 None => Owner::User,
-                Some(_) => owner(self, &slot(&[place, text(entry, key)]), entry),
+                Some(_) => owner(self, &slot(&[place, entry.text(key)]), entry),
             },
             displaced: &|name| self.displaced(place, name),
             when_empty: self.when_empty(place),
@@ -226,12 +230,16 @@ impl<'a> Change<'a> {
     }
 
     /// What of the user's ours took the place of: an `emptyDir`, or a variable.
-    fn displaced(&self, place: &str, name: &str) -> Option<Value> {
+    fn displaced(&self, place: &str, name: &str) -> Option<Json<'static>> {
         if place != VOLUME {
-            return self.record?.overwritten.get(&slot(&[place, name])).cloned();
+            return self
+                .record?
+                .overwritten
+                .get(&slot(&[place, name]))
+                .map(|value| Json::from(value).to_static());
         }
         let original = self.record?.replaced.get(name)?;
-        Some(json!({"name": name, "emptyDir": original}))
+        Some(Json::object([("name", name.into()), ("emptyDir", original.into())]).to_static())
     }
 
     fn env(&mut self, container: &Container<'_>, wanted: Vec<Entry>, overwritten: &BTreeMap<Slot, Value>) {
@@ -257,7 +265,7 @@ impl<'a> Change<'a> {
         let is_known = |name: &str| at(name).is_some() || wanted.iter().any(|other| other.key == name);
         wanted.iter().any(|entry| {
             let Some(own) = at(&entry.key) else { return false };
-            let names = references(text(&entry.value, "value"));
+            let names = references(entry.value.text("value"));
             names.iter().any(|name| is_known(name) && at(name).is_none_or(|other| other > own))
         })
     }
@@ -268,7 +276,7 @@ impl<'a> Change<'a> {
         let place = slot(&[MOUNT, container.name]);
         let wanted = wanted.into_iter().map(Wanted::from).collect();
         let stored = self.stored.and_then(|(stored, _)| stored.container(container.name).map(|c| c.mounts));
-        let owner = |change: &Self, slot: &str, mount: &Value| {
+        let owner = |change: &Self, slot: &str, mount: &Json<'_>| {
             change.owner_of_mount(slot, mount, stored.unwrap_or(&[]))
         };
         self.reconcile(&place, path, current, "mountPath", wanted, &owner);
@@ -284,82 +292,78 @@ impl<'a> Change<'a> {
         self.reconcile(VOLUME, path, current, "name", wanted, &Self::owner_of_volume);
     }
 
-    fn owner(&self, slot: &str, entry: &Value) -> Owner {
+    fn owner(&self, slot: &str, entry: &Json<'_>) -> Owner {
         if self.owns(slot, entry) { Owner::Ours } else { Owner::User }
     }
 
     /// Apply merges mounts by their path: the user's volume may stand beside our `readOnly` or `subPath`.
-    fn owner_of_mount(&self, slot: &str, mount: &Value, stored: &[Value]) -> Owner {
+    fn owner_of_mount(&self, slot: &str, mount: &Json<'_>, stored: &[Json<'_>]) -> Owner {
         if self.owns(slot, mount) {
             return Owner::Ours;
         }
-        let path = text(mount, "mountPath");
-        let ours = stored.iter().find(|other| text(other, "mountPath") == path);
+        let path = mount.text("mountPath");
+        let ours = stored.iter().find(|other| other.text("mountPath") == path);
         // What the new object's record does not call ours was written whole by the user: nothing was merged.
         let is_recorded = self.record.is_some_and(|record| record.has_slot(slot));
         let ours =
             ours.filter(|ours| is_recorded && self.stored.is_some_and(|(_, record)| record.owns(slot, ours)));
         let (Some(ours), Some(map)) = (ours, mount.as_object()) else { return Owner::User };
-        let is_left = |field: &str, value: &Value| field != "mountPath" && ours.get(field) == Some(value);
+        let is_left = |field: &str, value: &Json<'_>| field != "mountPath" && ours.get(field) == Some(value);
         // With our volume's name it is our mount, edited: the user's now, as it is.
-        if text(ours, "name") == text(mount, "name")
-            || !map.iter().any(|(field, value)| is_left(field, value))
+        if ours.text("name") == mount.text("name") || !map.iter().any(|(field, value)| is_left(field, value))
         {
             return Owner::User;
         }
         let users = map.iter().filter(|(field, value)| !is_left(field, value));
-        Owner::Both(Value::Object(users.map(|(field, value)| (field.clone(), value.clone())).collect()))
+        Owner::Both(Json::Object(users.map(|(field, value)| (field.to_owned(), value.to_static())).collect()))
     }
 
     /// Apply merges by name: the user's `valueFrom` may stand beside our `value` and the other way round, or two sources
     /// in one `valueFrom`.
-    fn owner_of_variable(&self, slot: &str, entry: &Value) -> Owner {
+    fn owner_of_variable(&self, slot: &str, entry: &Json<'_>) -> Owner {
         let owner = self.owner_of_merged(slot, entry, &|field| ["value", "valueFrom"].contains(&field));
-        let Some(sources) = entry.get("valueFrom").and_then(Value::as_object).filter(|map| map.len() > 1)
+        let Some(sources) = entry.get("valueFrom").and_then(Json::as_object).filter(|map| map.len() > 1)
         else {
             return owner;
         };
         if owner != Owner::User {
             return owner;
         }
-        let with = |sources: Map<String, Value>| {
-            let mut entry = entry.clone();
-            if let Some(map) = entry.as_object_mut() {
-                map.insert("valueFrom".into(), Value::Object(sources));
+        let part = |keep: &dyn Fn(&str) -> bool| {
+            let mut entry = entry.to_static();
+            if let Some(sources) = entry.get_mut("valueFrom").and_then(Json::as_object_mut) {
+                sources.retain(keep);
             }
             entry
         };
-        let part = |keep: &dyn Fn(&str) -> bool| {
-            with(
-                sources
-                    .iter()
-                    .filter(|(key, _)| keep(key))
-                    .map(|(key, value)| (key.clone(), value.clone()))
-                    .collect(),
-            )
-        };
-        let ours = sources.keys().find(|source| self.owns(slot, &part(&|key| key == *source)));
+        let ours = sources.iter().map(|(source, _)| source);
+        let ours = ours.into_iter().find(|source| self.owns(slot, &part(&|key| key == *source)));
         ours.map_or(Owner::User, |ours| Owner::Both(part(&|key| key != ours)))
     }
 
     /// Likewise the user's `emptyDir` beside our claim.
-    fn owner_of_volume(&self, slot: &str, entry: &Value) -> Owner {
+    fn owner_of_volume(&self, slot: &str, entry: &Json<'_>) -> Owner {
         self.owner_of_merged(slot, entry, &|field| field != "name")
     }
 
     /// Whose an entry is that may hold several of what can only stand there alone.
-    fn owner_of_merged(&self, slot: &str, entry: &Value, is_alternative: &dyn Fn(&str) -> bool) -> Owner {
+    fn owner_of_merged(&self, slot: &str, entry: &Json<'_>, is_alternative: &dyn Fn(&str) -> bool) -> Owner {
         if self.owns(slot, entry) {
             return Owner::Ours;
         }
-        let Some(map) = entry.as_object() else { return Owner::User };
+        let Some(object) = entry.as_object() else { return Owner::User };
         let part = |keep: &dyn Fn(&str) -> bool| {
-            Value::Object(map.iter().filter(|(k, _)| keep(k)).map(|(k, v)| (k.clone(), v.clone())).collect())
+            let mut part = entry.to_static();
+            if let Some(object) = part.as_object_mut() {
+                object.retain(keep);
+            }
+            part
         };
-        let alternatives: Vec<&String> = map.keys().filter(|field| is_alternative(field)).collect();
+        let alternatives: Vec<&str> =
+            object.iter().map(|(field, _)| field).filter(|field| is_alternative(field)).collect();
         let is_ours = |ours: &str| self.owns(slot, &part(&|key| key == ours || !is_alternative(key)));
         match alternatives.iter().find(|field| alternatives.len() > 1 && is_ours(field)) {
-            Some(ours) => Owner::Both(part(&|key| key != ours.as_str())),
+            Some(ours) => Owner::Both(part(&|key| key != *ours)),
             None => Owner::User,
         }
     }
@@ -370,18 +374,18 @@ impl<'a> Change<'a> {
         let Some(current) = current else {
             if !wanted.is_empty() {
                 let map = wanted.into_iter().map(|entry| (entry.key, entry.value));
-                self.operations.add(path, Value::Object(map.collect()));
+                self.operations.add(path, Json::Object(map.collect()));
             }
             return;
         };
-        let is_ours = |field: &String, value: &Value| self.owns(&slot(&[POD, field]), value);
+        let is_ours = |field: &str, value: &Json<'_>| self.owns(&slot(&[POD, field]), value);
         let ours: Vec<String> = current
             .iter()
             .filter(|(field, value)| is_ours(field, value))
-            .map(|(field, _)| field.clone())
+            .map(|(field, _)| field.to_owned())
             .collect();
         if wanted.is_empty() && !ours.is_empty() && ours.len() == current.len() {
-            match self.when_empty(POD).cloned() {
+            match self.when_empty(POD).map(|original| Json::from(original).to_static()) {
                 Some(original) => self.operations.replace(path, original),
                 None => self.operations.remove(path),
             }
@@ -400,14 +404,14 @@ impl<'a> Change<'a> {
             let name = template_name(template);
             let index = index.to_string();
             let path = path(&["spec", "volumeClaimTemplates", &index, "spec", "storageClassName"]);
-            let current = at(template, &["spec", "storageClassName"]);
+            let current = template.at(&["spec", "storageClassName"]);
             let is_ours = current.is_some_and(|class| self.owns(&slot(&[CLASS, name]), class));
             match wanted.iter().find(|entry| entry.key == name) {
                 Some(entry) if current != Some(&entry.value) => {
                     self.operations.add(path, entry.value.clone());
                 }
-                None if is_ours => match self.when_empty(&slot(&[CLASS, name])).cloned() {
-                    Some(original) => self.operations.replace(path, original),
+                None if is_ours => match self.when_empty(&slot(&[CLASS, name])) {
+                    Some(original) => self.operations.replace(path, Json::from(original).to_static()),
                     None => self.operations.remove(path),
                 },
                 _ => {}
@@ -416,7 +420,7 @@ impl<'a> Change<'a> {
     }
 
     fn templates(&mut self, wanted: Vec<Entry>) {
-        let current = at(self.workload.object(), &["spec", "volumeClaimTemplates"]);
+        let current = self.workload.object().at(&["spec", "volumeClaimTemplates"]);
         let mut operations = std::mem::take(&mut self.operations);
         let wanted = wanted.into_iter().map(Wanted::from).collect();
         let list = List {
@@ -440,6 +444,6 @@ impl From<Entry> for Wanted {
     }
 }
 
-fn template_name(template: &Value) -> &str {
-    at(template, &["metadata", "name"]).and_then(Value::as_str).unwrap_or_default()
+fn template_name<'a>(template: &'a Json<'a>) -> &'a str {
+    template.at(&["metadata", "name"]).and_then(Json::as_str).unwrap_or_default()
 }

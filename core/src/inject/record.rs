@@ -10,7 +10,7 @@ use super::{
     hash::{Hash, hash},
     slot::{ANNOTATIONS, ENV, MOUNT, POD, Slot, TEMPLATE, VOLUME, slot},
 };
-use crate::{decide::InUse, discover::OfferId, intent::Intent};
+use crate::{decide::InUse, discover::OfferId, intent::Intent, json::Json};
 
 /// The version that is written.
 const VERSION: u8 = 1;
@@ -190,7 +190,7 @@ impl Record {
     }
 
     /// Whether we wrote `value` at `slot`, now or in a remembered past.
-    pub(crate) fn owns(&self, slot: &str, value: &Value) -> bool {
+    pub(crate) fn owns(&self, slot: &str, value: &Json<'_>) -> bool {
         let mut known =
             self.added.values().chain(&self.past).filter_map(|content| content.get(slot)).peekable();
         if known.peek().is_none() {
@@ -298,13 +298,11 @@ fn is_variable(slot: &str, value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn with(value: &str) -> Record {
         let mut record = Record::new(String::new());
-        record.note(&Intent::parse("ldap").unwrap(), "env/app/A".into(), hash(&json!(value)));
+        record.note(&Intent::parse("ldap").unwrap(), "env/app/A".into(), hash(&Json::from(value)));
         record
     }
 
@@ -323,7 +321,8 @@ mod tests {
             next.remember(&[&record]);
             record = next;
         }
-        let owned: Vec<_> = (0..10).filter(|n| record.owns("env/app/A", &json!(n.to_string()))).collect();
+        let owned: Vec<_> =
+            (0..10).filter(|n| record.owns("env/app/A", &Json::from(n.to_string()))).collect();
         assert_eq!(owned, [5, 6, 7, 8, 9]);
     }
 

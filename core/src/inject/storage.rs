@@ -1,8 +1,6 @@
 //! Volumes: claim templates for a StatefulSet's data paths, claims for those of all other workloads.
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde_json::Value;
-
 use super::{
     Target,
     additions::{Additions, Entry},
@@ -14,7 +12,8 @@ use crate::{
     decide::{Absence, Choice, Decision, Outcome, Question, Skipped, choose},
     discover::{Catalog, Offer},
     intent::Intent,
-    workload::{Kind, Workload, at},
+    json::Json,
+    workload::{Kind, Workload},
 };
 
 /// What the storage intent comes to.
@@ -73,7 +72,7 @@ impl StorageQuestion<'_> {
         }
         let paths = self.paths(target, fitted);
         let templates = if is_set { target.workload.claim_templates() } else { &[] };
-        let classless: Vec<&Value> = templates.iter().filter(is_classless).collect();
+        let classless: Vec<&Json<'_>> = templates.iter().filter(is_classless).collect();
         if paths.is_empty() && classless.is_empty() {
             return Err(Absence::NoDataPath);
         }
@@ -202,20 +201,24 @@ impl StorageQuestion<'_> {
     }
 
     /// Gives the user's templates without a class the class of the offer, where it can do what they ask.
-    fn add_classes(&self, classless: &[&Value], offer: &Arc<Offer>, fitted: &mut Fitted) {
+    fn add_classes(&self, classless: &[&Json<'_>], offer: &Arc<Offer>, fitted: &mut Fitted) {
         let Some(class) = offer.settings.literal("class") else { return };
         let is_block = offer.settings.literal("kind") == Some("block");
         for template in classless {
-            let name = at(template, &["metadata", "name"]).and_then(Value::as_str).unwrap_or_default();
-            let modes = at(template, &["spec", "accessModes"]).and_then(Value::as_array);
-            let is_shared = modes.into_iter().flatten().any(|mode| mode == "ReadWriteMany");
+            let name = template.at(&["metadata", "name"]).and_then(Json::as_str).unwrap_or_default();
+            let modes = template.at(&["spec", "accessModes"]).and_then(Json::as_array);
+            let is_shared = modes.into_iter().flatten().any(|mode| *mode == *"ReadWriteMany");
             if is_shared && is_block {
                 fitted
                     .skipped
                     .push(Skipped::new(name, "wants ReadWriteMany, which block storage can't give"));
                 continue;
             }
-            fitted.additions.classes.push(Entry::new(self.question.intent, name, Value::from(class)));
+            fitted.additions.classes.push(Entry::new(
+                self.question.intent,
+                name,
+                Json::from(class.to_owned()),
+            ));
         }
     }
 }
@@ -255,9 +258,9 @@ fn alone(kind: Kind) -> &'static str {
     }
 }
 
-fn is_classless(template: &&Value) -> bool {
-    let spec = template.get("spec").and_then(Value::as_object);
-    let is_absent = |field: &str| spec.is_some_and(|spec| spec.get(field).is_none_or(Value::is_null));
+fn is_classless(template: &&Json<'_>) -> bool {
+    let spec = template.get("spec").and_then(Json::as_object);
+    let is_absent = |field: &str| spec.is_some_and(|spec| spec.get(field).is_none_or(Json::is_null));
     // One that names its volume wants no other.
     ["storageClassName", "volumeName", "selector"].into_iter().all(is_absent)
 }

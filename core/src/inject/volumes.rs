@@ -1,8 +1,6 @@
 //! The volumes of one workload: which data paths want one, what stands there, and how one is added.
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
-
 use super::{
     Target,
     additions::{Additions, Entry},
@@ -13,9 +11,10 @@ use crate::{
     decide::{PolicySize, Skipped},
     deliver,
     intent::Intent,
+    json::Json,
     name::{bounded, hex, slug},
     size,
-    workload::{Container, Kind, Workload, at, text},
+    workload::{Container, Kind, Workload},
 };
 
 /// The size of a volume where neither the workload nor its profile says one.
@@ -76,26 +75,26 @@ impl Target<'_> {
 
     /// What stands at a path, in any container that is injected.
     pub(super) fn place(&self, path: &str) -> Place {
-        let own = |mount: &Value| text(mount, "mountPath").trim_end_matches('/').to_owned();
-        let everywhere: Vec<&Value> = self.workload.containers.iter().flat_map(|c| c.mounts).collect();
-        let here: Vec<&Value> = self.containers.iter().flat_map(|container| container.mounts).collect();
+        let own = |mount: &Json<'_>| mount.text("mountPath").trim_end_matches('/').to_owned();
+        let everywhere: Vec<&Json<'_>> = self.workload.containers.iter().flat_map(|c| c.mounts).collect();
+        let here: Vec<&Json<'_>> = self.containers.iter().flat_map(|container| container.mounts).collect();
         if let Some(mount) = here.iter().find(|mount| own(mount) == path) {
-            let volume = text(mount, "name");
+            let volume = mount.text("name");
             let is_whole =
-                |mount: &&&Value| mount.get("subPath").is_none() && mount.get("subPathExpr").is_none();
-            let mounts: Vec<_> = everywhere.iter().filter(|mount| text(mount, "name") == volume).collect();
+                |mount: &&&Json<'_>| mount.get("subPath").is_none() && mount.get("subPathExpr").is_none();
+            let mounts: Vec<_> = everywhere.iter().filter(|mount| mount.text("name") == volume).collect();
             let only_here = mounts.iter().all(|mount| own(mount) == path && is_whole(mount));
             let alone =
-                here.iter().filter(|mount| own(mount) == path).all(|mount| text(mount, "name") == volume);
+                here.iter().filter(|mount| own(mount) == path).all(|mount| mount.text("name") == volume);
             return match only_here && alone && self.is_plain_empty_dir(volume) {
                 true => Place::Free(Some(volume.to_owned())),
                 false => Place::Taken("mounted by the workload"),
             };
         }
-        let nests = |mount: &&Value| {
+        let nests = |mount: &&Json<'_>| {
             let below = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'));
             let other = own(mount);
-            !text(mount, "mountPath").is_empty() && (below(&other, path) || below(path, &other))
+            !mount.text("mountPath").is_empty() && (below(&other, path) || below(path, &other))
         };
         match here.iter().any(nests) {
             true => Place::Taken("above or below a mount of the workload"),
@@ -104,10 +103,10 @@ impl Target<'_> {
     }
 
     fn is_plain_empty_dir(&self, volume: &str) -> bool {
-        let volume = self.workload.volumes().iter().find(|other| text(other, "name") == volume);
+        let volume = self.workload.volumes().iter().find(|other| other.text("name") == volume);
         let empty_dir = volume.and_then(|volume| volume.get("emptyDir"));
-        empty_dir.is_some_and(|empty_dir| text(empty_dir, "medium") != "Memory")
-            && volume.and_then(Value::as_object).is_some_and(|volume| volume.len() == 2)
+        empty_dir.is_some_and(|empty_dir| empty_dir.text("medium") != "Memory")
+            && volume.and_then(Json::as_object).is_some_and(|volume| volume.len() == 2)
     }
 
     /// Adds one volume with its mounts.
@@ -122,8 +121,8 @@ impl Target<'_> {
         let is_set = self.workload.kind == Kind::StatefulSet;
         let made = bounded(&slug(path), &hex(&["volume", path], 6)).trim_start_matches('-').to_owned();
         let name = empty_dir.clone().unwrap_or(made);
-        let is_taken = |list: &[Value], place: &[&str]| {
-            list.iter().any(|other| at(other, place).and_then(Value::as_str) == Some(&name))
+        let is_taken = |list: &[Json<'_>], place: &[&str]| {
+            list.iter().any(|other| other.at(place).and_then(Json::as_str) == Some(&name))
         };
         let taken = (empty_dir.is_none() && is_taken(self.workload.volumes(), &["name"]))
             || is_taken(self.workload.claim_templates(), &["metadata", "name"]);
@@ -137,21 +136,24 @@ impl Target<'_> {
             additions.templates.push(Entry::new(intent, &name, template(&name, volume)));
         } else {
             let claim = deliver::claim_name(self.workload.kind, self.workload.name, path);
-            let value = json!({"name": name, "persistentVolumeClaim": {"claimName": claim}});
+            let value = Json::object([
+                ("name", name.clone().into()),
+                ("persistentVolumeClaim", Json::object([("claimName", claim.into())])),
+            ]);
             additions.volumes.push(Entry::new(intent, &name, value));
             additions.claims.insert(path.to_owned(), volume.clone());
         }
         for container in &self.containers {
             if self.obstacle(container, path).is_none() {
-                let mount = json!({"name": name, "mountPath": path});
+                let mount = mount(&name, path);
                 let mounts = additions.mounts.entry(container.name.to_owned()).or_default();
                 mounts.push(Entry::new(intent, path, mount));
             }
         }
         if let Some(volume) = empty_dir.filter(|_| !is_set) {
-            let found = self.workload.volumes().iter().find(|other| text(other, "name") == volume);
-            let original = found.and_then(|found| found.get("emptyDir")).cloned();
-            additions.replaced.insert(volume, original.unwrap_or_default());
+            let found = self.workload.volumes().iter().find(|other| other.text("name") == volume);
+            let original = found.and_then(|found| found.get("emptyDir")).unwrap_or(&Json::Null);
+            additions.replaced.insert(volume, original.into());
         }
     }
 
@@ -162,11 +164,11 @@ impl Target<'_> {
             let gone = stored.containers.iter().filter(|c| self.workload.container(c.name).is_none());
             let mounts = gone.flat_map(|container| container.mounts);
             let paths: BTreeSet<&str> =
-                mounts.filter(|m| text(m, "name") == template.key).map(|m| text(m, "mountPath")).collect();
+                mounts.filter(|m| m.text("name") == template.key).map(|m| m.text("mountPath")).collect();
             let news = self.containers.iter().filter(|container| is_new(container));
             for (container, path) in news.flat_map(|c| paths.iter().map(move |path| (c, *path))) {
                 if self.obstacle(container, path).is_none() {
-                    let mount = json!({"name": template.key, "mountPath": path});
+                    let mount = mount(&template.key, path);
                     let mounts = additions.mounts.entry(container.name.to_owned()).or_default();
                     mounts.push(Entry::new(intent, path, mount));
                 }
@@ -181,7 +183,7 @@ impl Target<'_> {
             let mounts = additions.mounts.entry(container.name.to_owned()).or_default();
             for template in &additions.templates {
                 for (slot, path) in before.mounts_in(container.name) {
-                    let mount = json!({"name": template.key, "mountPath": path});
+                    let mount = mount(&template.key, path);
                     let was_there = before.owns(slot, &mount);
                     let is_there = mounts.iter().any(|entry| entry.key == path);
                     if was_there && !is_there && self.obstacle(container, path).is_none() {
@@ -201,26 +203,34 @@ impl Target<'_> {
         if is_set("fsGroup") {
             return;
         }
-        fitted.additions.pod.push(Entry::new(intent, "fsGroup", Value::from(gid)));
+        fitted.additions.pod.push(Entry::new(intent, "fsGroup", Json::from(gid)));
         if !is_set("fsGroupChangePolicy") {
-            let policy = Value::from("OnRootMismatch");
+            let policy = Json::from("OnRootMismatch");
             fitted.additions.pod.push(Entry::new(intent, "fsGroupChangePolicy", policy));
         }
     }
 }
 
+/// A mount of a volume.
+fn mount(name: &str, path: &str) -> Json<'static> {
+    Json::object([("name", name.to_owned().into()), ("mountPath", path.to_owned().into())])
+}
+
 /// A claim template, with all that the server would add, so that it stays as we wrote it.
-fn template(name: &str, volume: &ChosenVolume) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name},
-        "spec": {
-            "accessModes": [volume.access_mode()],
-            "resources": {"requests": {"storage": volume.size}},
-            "storageClassName": volume.class,
-            "volumeMode": "Filesystem",
-        },
-        "status": {"phase": "Pending"},
-    })
+fn template(name: &str, volume: &ChosenVolume) -> Json<'static> {
+    let text = |text: &str| Json::from(text.to_owned());
+    let requests = Json::object([("storage", text(&volume.size))]);
+    let spec = Json::object([
+        ("accessModes", Json::Array(vec![volume.access_mode().into()])),
+        ("resources", Json::object([("requests", requests)])),
+        ("storageClassName", text(&volume.class)),
+        ("volumeMode", "Filesystem".into()),
+    ]);
+    Json::object([
+        ("apiVersion", "v1".into()),
+        ("kind", "PersistentVolumeClaim".into()),
+        ("metadata", Json::object([("name", text(name))])),
+        ("spec", spec),
+        ("status", Json::object([("phase", "Pending".into())])),
+    ])
 }

@@ -3,7 +3,6 @@
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
-use serde_json::Value;
 
 use super::{
     read::{Operation, Parts, Review},
@@ -12,6 +11,7 @@ use super::{
 use crate::{
     admit::{AdmissionResult, CatalogState, Inheritance, Options},
     discover::Catalog,
+    json::Json,
     keys,
     workload::{Kind, has_controller},
 };
@@ -92,7 +92,7 @@ impl<'a> Parts<'a> {
     fn is_made_by_another(&self, kind: Kind) -> bool {
         let owners = self.metadata.as_ref().and_then(|metadata| metadata.owner_references);
         let owners = owners.filter(|_| kind.is_made_once());
-        let owners = owners.and_then(|raw| serde_json::from_str::<Value>(raw).ok());
+        let owners = owners.and_then(|raw| serde_json::from_str::<Json<'_>>(raw).ok());
         owners.is_some_and(|owners| has_controller(&owners))
     }
 
@@ -122,7 +122,7 @@ impl<'a> Spec<'a> {
     fn read(reader: &mut Skim<'a>) -> Result<Self, Malformed> {
         let mut spec = Self::default();
         reader.members(|key, value| {
-            match key {
+            match key.as_ref() {
                 "template" => spec.template = value.unless_null(Skim::raw)?,
                 "jobTemplate" => spec.job_template = value.unless_null(Skim::raw)?,
                 "volumeClaimTemplates" => spec.volume_claim_templates = value.unless_null(Skim::raw)?,

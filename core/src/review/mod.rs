@@ -131,7 +131,7 @@ impl Review<'_> {
             Operation::Create => self.object.value_of_new(kind)?,
             Operation::Update | Operation::Other => self.object.value()?,
         };
-        if Kind::of(&object) != Some(kind) {
+        if Kind::of_json(&object) != Some(kind) {
             let failure =
                 Failure { field: "request.object".into(), reason: format!("not a {}", kind.name()) };
             let warnings = vec![warning::line(&format!("not injected: {failure}"))];

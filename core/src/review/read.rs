@@ -3,14 +3,16 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use super::{
     API_VERSION, NotAReview,
     skim::{Malformed, Skim},
     spec,
 };
-use crate::workload::Kind;
+use crate::{
+    json::{Json, Object as Members},
+    workload::Kind,
+};
 
 /// A review with a request that has a uid.
 #[derive(Debug)]
@@ -146,7 +148,7 @@ impl<'a> Envelope<'a> {
     fn read(body: &'a str) -> Result<Self, Malformed> {
         let (mut envelope, mut reader) = (Self::default(), Skim::new(body));
         reader.members(|key, value| {
-            match key {
+            match key.as_ref() {
                 "apiVersion" => envelope.api_version = value.string()?,
                 "kind" => envelope.kind = value.string()?,
                 "request" => envelope.request = value.unless_null(Request::read)?,
@@ -164,7 +166,7 @@ impl<'a> Request<'a> {
     fn read(reader: &mut Skim<'a>) -> Result<Self, Malformed> {
         let mut request = Self::default();
         reader.members(|key, value| {
-            match key {
+            match key.as_ref() {
                 "uid" => request.uid = value.string()?,
                 "kind" => request.kind = Some(value.raw()?),
                 "subResource" => request.sub_resource = value.unless_null(Skim::string)?,
@@ -203,7 +205,7 @@ impl<'a> Object<'a> {
         }
         let (begin, mut parts, mut is_odd) = (reader.position(), Parts::default(), false);
         reader.members(|key, value| {
-            match key {
+            match key.as_ref() {
                 "apiVersion" => parts.api_version = Some(value.raw()?),
                 "kind" => parts.kind = Some(value.raw()?),
                 "metadata" if value.is_at_object() => parts.metadata = Some(Metadata::read(value)?),
@@ -220,16 +222,16 @@ impl<'a> Object<'a> {
     }
 
     /// What is looked at of it; `null` where it is absent.
-    pub(super) fn value(&self) -> Result<Value, NotAReview> {
+    pub(super) fn value(&self) -> Result<Json<'a>, NotAReview> {
         match self {
-            Self::Absent => Ok(Value::Null),
+            Self::Absent => Ok(Json::Null),
             Self::Odd(raw) => value(raw),
             Self::Parts(parts) => parts.value(value),
         }
     }
 
     /// What is looked at of one that is new.
-    pub(super) fn value_of_new(&self, kind: Kind) -> Result<Value, NotAReview> {
+    pub(super) fn value_of_new(&self, kind: Kind) -> Result<Json<'a>, NotAReview> {
         match self {
             // What can't be read in part is read whole, and what is wrong with it is told.
             Self::Parts(parts) => parts.value(|raw| spec::read(raw, kind).map_or_else(|| value(raw), Ok)),
@@ -265,7 +267,7 @@ impl<'a> Metadata<'a> {
     fn read(reader: &mut Skim<'a>) -> Result<Self, Malformed> {
         let mut metadata = Self::default();
         reader.members(|key, value| {
-            match key {
+            match key.as_ref() {
                 "name" => metadata.name = Some(value.raw()?),
                 "labels" => metadata.labels = Some(value.raw()?),
                 "annotations" => metadata.annotations = Some(value.raw()?),
@@ -297,30 +299,30 @@ impl<'a> Parts<'a> {
         ]
     }
 
-    fn value(&self, spec: impl Fn(&str) -> Result<Value, NotAReview>) -> Result<Value, NotAReview> {
-        let mut object = Map::new();
+    fn value(&self, spec: impl Fn(&'a str) -> Result<Json<'a>, NotAReview>) -> Result<Json<'a>, NotAReview> {
+        let mut object = Members::default();
         if self.metadata.is_some() {
-            let mut metadata = Map::new();
+            let mut metadata = Members::default();
             fill(&mut metadata, &self.metadata())?;
-            object.insert("metadata".into(), Value::Object(metadata));
+            object.push("metadata", Json::Object(metadata));
         }
         fill(&mut object, &[("kind", self.kind), ("apiVersion", self.api_version)])?;
         if let Some(raw) = self.spec {
-            object.insert("spec".into(), spec(raw)?);
+            object.push("spec", spec(raw)?);
         }
-        Ok(Value::Object(object))
+        Ok(Json::Object(object))
     }
 }
 
-fn fill(map: &mut Map<String, Value>, fields: &[(&str, Option<&str>)]) -> Result<(), NotAReview> {
+fn fill<'a>(object: &mut Members<'a>, fields: &[(&'static str, Option<&'a str>)]) -> Result<(), NotAReview> {
     for (name, raw) in fields {
         if let Some(raw) = raw {
-            map.insert((*name).to_owned(), value(raw)?);
+            object.push(*name, value(raw)?);
         }
     }
     Ok(())
 }
 
-fn value(raw: &str) -> Result<Value, NotAReview> {
+fn value(raw: &str) -> Result<Json<'_>, NotAReview> {
     serde_json::from_str(raw).map_err(NotAReview::unreadable)
 }

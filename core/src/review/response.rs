@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{API_VERSION, Answer, Facts, read::Review};
 use crate::{
     admit::{AdmissionResult, Verdict},
-    inject::PatchOperation,
+    inject::Operation,
     intent::Intent,
     workload::Kind,
 };
@@ -111,7 +111,7 @@ impl Response {
 }
 
 /// Appends the field of a patch. In its base64 there is nothing to escape, so it is not looked through for that.
-fn push_patch(patch: &[PatchOperation], fields: &mut String) {
+fn push_patch(patch: &[Operation], fields: &mut String) {
     let mut operations = Vec::with_capacity(8 * 1024);
     // A Vec takes it all.
     let _ = serde_json::to_writer(&mut operations, patch);

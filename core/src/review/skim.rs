@@ -8,7 +8,8 @@ use std::borrow::Cow;
 
 use fearless_simd::{Level, Simd, SimdBase, SimdMask, dispatch, u8x64};
 use memchr::memchr2;
-use serde_json::Value;
+
+use crate::json::Json;
 
 /// Bytes that are looked at at once: one bit of a `u64` for each.
 const BLOCK: usize = 64;
@@ -65,7 +66,7 @@ impl<'a> Skim<'a> {
     /// Reads an object: `member` is called with each key, and has to take the value, whole.
     pub(super) fn members(
         &mut self,
-        mut member: impl FnMut(&str, &mut Self) -> Result<(), Malformed>,
+        mut member: impl FnMut(Cow<'a, str>, &mut Self) -> Result<(), Malformed>,
     ) -> Result<(), Malformed> {
         self.expect(b'{', "an object")?;
         if self.takes(b'}') {
@@ -74,7 +75,7 @@ impl<'a> Skim<'a> {
         loop {
             let key = self.string()?;
             self.expect(b':', "a colon")?;
-            member(&key, self)?;
+            member(key, self)?;
             if !self.takes(b',') {
                 return self.expect(b'}', "a comma or the end of an object");
             }
@@ -132,7 +133,7 @@ impl<'a> Skim<'a> {
     }
 
     /// Takes a value, and reads it.
-    pub(super) fn value(&mut self) -> Result<Value, Malformed> {
+    pub(super) fn value(&mut self) -> Result<Json<'a>, Malformed> {
         let malformed = self.malformed("JSON");
         serde_json::from_str(self.raw()?).map_err(|_| malformed)
     }

@@ -1,9 +1,10 @@
 //! The spec of a workload that is new: of its pods and their containers, no more becomes a tree than decisions look at. Nothing
 //! else compares them; of an update, all of the template is compared with what it was.
-use serde_json::{Map, Value};
-
 use super::skim::{Malformed, Skim};
-use crate::workload::{CONTAINERS, INIT_CONTAINERS, Kind};
+use crate::{
+    json::{Json, Object},
+    workload::{CONTAINERS, INIT_CONTAINERS, Kind},
+};
 
 /// What is looked at of the pods besides their containers, and as a whole.
 const OF_A_POD: [&str; 2] = ["volumes", "securityContext"];
@@ -11,7 +12,7 @@ const OF_A_POD: [&str; 2] = ["volumes", "securityContext"];
 const OF_A_CONTAINER: [&str; 4] = ["name", "image", "env", "volumeMounts"];
 
 /// A spec, without what nobody looks at; `None` where it can't be read.
-pub(super) fn read(raw: &str, kind: Kind) -> Option<Value> {
+pub(super) fn read(raw: &str, kind: Kind) -> Option<Json<'_>> {
     let (_, place) = kind.pod_spec().split_first()?;
     let mut reader = Skim::new(raw);
     let spec = spec(&mut reader, place).ok()?;
@@ -19,7 +20,7 @@ pub(super) fn read(raw: &str, kind: Kind) -> Option<Value> {
 }
 
 /// A spec in which that of the pods stands at a place.
-fn spec(reader: &mut Skim<'_>, place: &[&str]) -> Result<Value, Malformed> {
+fn spec<'a>(reader: &mut Skim<'a>, place: &[&str]) -> Result<Json<'a>, Malformed> {
     object(reader, |key, value| match place.split_first() {
         Some((first, place)) if *first == key => spec(value, place).map(Some),
         Some(_) => value.value().map(Some),
@@ -29,7 +30,7 @@ fn spec(reader: &mut Skim<'_>, place: &[&str]) -> Result<Value, Malformed> {
     })
 }
 
-fn containers(reader: &mut Skim<'_>) -> Result<Value, Malformed> {
+fn containers<'a>(reader: &mut Skim<'a>) -> Result<Json<'a>, Malformed> {
     if !reader.is_at_array() {
         return reader.value();
     }
@@ -41,23 +42,23 @@ fn containers(reader: &mut Skim<'_>) -> Result<Value, Malformed> {
         })?);
         Ok(())
     })?;
-    Ok(Value::Array(containers))
+    Ok(Json::Array(containers))
 }
 
 /// An object of the members of which `member` makes something; anything else is taken as it is.
-fn object(
-    reader: &mut Skim<'_>,
-    mut member: impl FnMut(&str, &mut Skim<'_>) -> Result<Option<Value>, Malformed>,
-) -> Result<Value, Malformed> {
+fn object<'a>(
+    reader: &mut Skim<'a>,
+    mut member: impl FnMut(&str, &mut Skim<'a>) -> Result<Option<Json<'a>>, Malformed>,
+) -> Result<Json<'a>, Malformed> {
     if !reader.is_at_object() {
         return reader.value();
     }
-    let mut object = Map::new();
+    let mut object = Object::default();
     reader.members(|key, value| {
-        if let Some(value) = member(key, value)? {
-            object.insert(key.to_owned(), value);
+        if let Some(value) = member(&key, value)? {
+            object.push(key, value);
         }
         Ok(())
     })?;
-    Ok(Value::Object(object))
+    Ok(Json::Object(object))
 }

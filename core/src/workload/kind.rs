@@ -3,7 +3,7 @@ use std::{collections::BTreeSet, str::FromStr};
 
 use serde_json::Value;
 
-use super::at;
+use crate::json::Json;
 
 /// The kinds that can be injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +41,15 @@ impl Kind {
     /// The kind of an object, where it is one that can be injected.
     pub fn of(object: &Value) -> Option<Self> {
         let text = |field: &str| object.get(field).and_then(Value::as_str);
-        let (api_version, name) = (text("apiVersion")?, text("kind")?);
+        Self::named(text("apiVersion")?, text("kind")?)
+    }
+
+    /// The same.
+    pub(crate) fn of_json(object: &Json<'_>) -> Option<Self> {
+        Self::named(object.text("apiVersion"), object.text("kind"))
+    }
+
+    fn named(api_version: &str, name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.api_version() == api_version && kind.name() == name)
     }
 
@@ -127,10 +135,10 @@ impl Kind {
     }
 
     /// The spec of a Job, in a Job or CronJob.
-    pub(super) fn job_spec(self, object: &Value) -> Option<&Value> {
+    pub(super) fn job_spec<'a>(self, object: &'a Json<'a>) -> Option<&'a Json<'a>> {
         match self {
             Self::Job => object.get("spec"),
-            Self::CronJob => at(object, &["spec", "jobTemplate", "spec"]),
+            Self::CronJob => object.at(&["spec", "jobTemplate", "spec"]),
             _ => None,
         }
     }

@@ -6,7 +6,11 @@ use json_patch::patch;
 use opportune_core::{
     admit::{AdmissionResult, Options, Request, Verdict, admit},
     discover::{Catalog, Inventory, Recipes},
-    inject::profile::{Profile, Profiles, Takes},
+    inject::{
+        profile::{Profile, Profiles, Takes},
+        standard,
+    },
+    json::Json,
 };
 use serde_json::{Value, json};
 
@@ -98,10 +102,10 @@ fn deployment(profile: &Profile) -> Value {
 /// The object as it is after admission.
 fn injected(profile: &Profile, catalog: &Catalog) -> (Value, Verdict) {
     let object = deployment(profile);
-    let request = Request { namespace: "blog", object: &object, old: None };
+    let request = Request { namespace: "blog", object: &Json::from(&object), old: None };
     let verdict = admit(&request, catalog, &Options::default());
     let mut after = object.clone();
-    patch(&mut after, &verdict.patch).unwrap();
+    patch(&mut after, &standard(&verdict.patch)).unwrap();
     (after, verdict)
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use opportune_core::{
     admit::{AdmissionResult, CatalogState, Options, Request, Selection, admit},
     discover::{Catalog, Inventory},
+    json::Json,
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -106,8 +107,11 @@ fn the_config_maps_that_recipes_look_for_are_known_by_name() {
 fn a_cluster_that_was_not_read_yet_injects_nothing_and_says_so() {
     let object = asking(deployment("example.org/unknown:1"), &[("requires", "ldap")]);
     let options = Options { catalog: CatalogState::Unread, ..Options::default() };
-    let verdict =
-        admit(&Request { namespace: "blog", object: &object, old: None }, &Catalog::default(), &options);
+    let verdict = admit(
+        &Request { namespace: "blog", object: &Json::from(&object), old: None },
+        &Catalog::default(),
+        &options,
+    );
     assert!(matches!(verdict.result, AdmissionResult::FailedOpen(_)), "{:?}", verdict.result);
     assert!(verdict.patch.is_empty());
     assert_eq!(
@@ -146,7 +150,7 @@ fn what_makes_no_difference_makes_no_new_catalog() {
 fn an_api_server_that_calls_knows_a_label_before_the_catalog_does() {
     let catalog = World::empty().and(namespace("blog", "", "")).catalog();
     let object = asking(deployment("example.org/unknown:1"), &[("requires", "ldap")]);
-    let request = Request { namespace: "blog", object: &object, old: None };
+    let request = Request { namespace: "blog", object: &Json::from(&object), old: None };
     let result = |options: &Options| admit(&request, &catalog, options).result;
     assert_eq!(result(&Options::default()), AdmissionResult::Ignored);
     let called = Options { selection: Selection::Caller, ..Options::default() };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use opportune_core::{
     admit::{AdmissionResult, Options, look_again, template_hash, withdraw},
     intent::Intent,
+    json::Json,
     review::answer,
     workload::{Kind, Kinds, Workload},
 };
@@ -52,8 +53,8 @@ fn wishing(kind: Kind, wishes: &[(&str, &str)]) -> Value {
     housed(kind, &asking(deployment("example.org/unknown:1"), wishes))
 }
 
-fn pods(object: &Value) -> &Value {
-    Workload::read(object).unwrap().unwrap().pod_spec().unwrap()
+fn pods(object: &Value) -> Value {
+    Workload::read(&Json::from(object)).unwrap().unwrap().pod_spec().unwrap().into()
 }
 
 fn injected(object: &Value, world: &World) -> Value {
@@ -108,7 +109,7 @@ proptest! {
                 let lists = ["containers", "initContainers"].map(|list| pods[list].as_array().cloned());
                 lists.into_iter().flatten().flatten().map(|container| container["env"].clone()).collect::<Vec<_>>()
             };
-            prop_assert_eq!(env(pods(&once)), env(pods(&straight)));
+            prop_assert_eq!(env(&pods(&once)), env(&pods(&straight)));
             let updated = admitted(&once, Some(&once), &catalog, &all()).0;
             prop_assert_eq!(updated, once);
         }
@@ -268,7 +269,8 @@ fn block_storage_is_for_what_runs_one_pod_at_a_time(
     assert_eq!(status_of(&after, "storage"), expected);
     // Where storage can be shared, nobody is refused.
     let shared = injected(&object, &World::empty().and(shared_storage()));
-    let claim = pods(&shared)["volumes"][0]["persistentVolumeClaim"]["claimName"].as_str().unwrap();
+    let pods = pods(&shared);
+    let claim = pods["volumes"][0]["persistentVolumeClaim"]["claimName"].as_str().unwrap();
     assert!(claim.starts_with("app-data-"), "{claim}");
     let needs =
         look_again(&shared, "blog", &World::empty().and(shared_storage()).catalog(), &all()).unwrap().needs;

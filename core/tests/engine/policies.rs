@@ -4,6 +4,7 @@ use opportune_core::{
     admit::{AdmissionResult, Options, Request, Selection, admit, look_again},
     decide::{Asker, Refresh},
     discover::Catalog,
+    json::Json,
 };
 use proptest::prelude::*;
 use rstest::rstest;
@@ -71,7 +72,7 @@ fn nothing_is_enforced_where_nobody_may_touch_anything(#[values("kube-system", "
         ..Options::default()
     };
     let object = app();
-    let verdict = admit(&Request { namespace, object: &object, old: None }, &catalog, &options);
+    let verdict = admit(&Request { namespace, object: &Json::from(&object), old: None }, &catalog, &options);
     assert_eq!(verdict.result, AdmissionResult::Ignored);
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use opportune_core::{
     admit::{AdmissionResult, Options, Request, admit, take_out},
+    json::Json,
     review::{Review, answer},
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -208,7 +209,8 @@ proptest! {
     #[test]
     fn any_json_with_any_old_object_never_panics(object in any_json(), old in any_json()) {
         let catalog = World::full().catalog();
-        admit(&Request { namespace: "blog", object: &object, old: Some(&old) }, &catalog, &Options::default());
+        let request = Request { namespace: "blog", object: &Json::from(&object), old: Some(&Json::from(&old)) };
+        admit(&request, &catalog, &Options::default());
         let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
             "request": {"uid": "1", "operation": "UPDATE", "namespace": "blog", "object": object, "oldObject": old}});
         let body = answer(&serde_json::to_vec(&review).unwrap(), &catalog, &Options::default());
@@ -252,7 +254,7 @@ proptest! {
         let body = serde_json::to_vec(&reviewed(object, &world, 0)).unwrap();
         let whole = serde_json::from_slice::<Value>(&body).unwrap()["request"]["object"].take();
         let (catalog, options) = (world.catalog(), Options::default());
-        let verdict = admit(&Request { namespace: "blog", object: &whole, old: None }, &catalog, &options);
+        let verdict = admit(&Request { namespace: "blog", object: &Json::from(&whole), old: None }, &catalog, &options);
 
         let review = Review::read(&body).unwrap();
         let answer = review.decide(&catalog, &options).unwrap().to(&review);

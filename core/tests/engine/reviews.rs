@@ -2,6 +2,8 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use opportune_core::{
     admit::{Options, Request, admit},
+    inject::standard,
+    json::Json,
     review::{Review, answer},
 };
 use rstest::rstest;
@@ -77,13 +79,13 @@ fn what_the_server_sends_is_answered_as_admit_decides(
     let verdict = admit(
         &Request {
             namespace: "default",
-            object: &request["object"],
-            old: Some(&request["oldObject"]).filter(|o| !o.is_null()),
+            object: &Json::from(&request["object"]),
+            old: Some(&request["oldObject"]).filter(|o| !o.is_null()).map(Json::from).as_ref(),
         },
         &World::full().catalog(),
         &Options::default(),
     );
-    json_patch::patch(&mut expected, &json_patch::Patch(verdict.patch)).unwrap();
+    json_patch::patch(&mut expected, &standard(&verdict.patch)).unwrap();
     assert_eq!(patched(&review, &response), expected);
     if wants.starts_with("ldap") && request["kind"]["kind"] == "Deployment" {
         assert!(response.get("patch").is_some());

@@ -6,6 +6,7 @@ use opportune_core::{
     admit::{AdmissionResult, Options, Request, Verdict, admit, take_out},
     discover::{Catalog, Inventory, Recipes},
     inject::profile::Profiles,
+    json::Json,
 };
 use serde_json::{Value, json};
 
@@ -236,7 +237,8 @@ pub fn admitted(
     catalog: &Catalog,
     options: &Options,
 ) -> (Value, Verdict) {
-    let request = Request { namespace: namespace_of(object), object, old };
+    let (new, old) = (Json::from(object), old.map(Json::from));
+    let request = Request { namespace: namespace_of(object), object: &new, old: old.as_ref() };
     let verdict = admit(&request, catalog, options);
     let mut after = object.clone();
     // The operations go over the wire as JSON: what can't be read back was never sent.

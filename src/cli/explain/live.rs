@@ -4,7 +4,9 @@ use opportune_core::{
     admit::{AdmissionResult, Options, Request, Verdict, admit, take_out},
     decide::{Decision, Outcome},
     discover::{Catalog, NamespaceLabel},
+    inject::standard,
     intent::Intent,
+    json::Json,
     keys,
     name::is_dns_subdomain,
     workload::{self, Workload},
@@ -48,7 +50,8 @@ pub fn run(args: &ExplainArgs, target: &Target) -> Result<String, Failure> {
         let (catalog, unread) = args.injection.cluster.read_from(&cluster, &namespace).await?;
         let (options, reach) = args.injection.scope.live_options(&cluster).await;
         args.injection.scope.warn_of_mode(&reach, &catalog, [namespace.as_str()]);
-        let Ok(Some(workload)) = Workload::read(&object) else {
+        let json = Json::from(&object);
+        let Ok(Some(workload)) = Workload::read(&json) else {
             return Err(Failure::input(format!("{}: not a workload that can be read", target.name)));
         };
         let mut text = heading(&object, &namespace);
@@ -165,7 +168,8 @@ fn next(
         true => (bare(object).unwrap_or_else(|| object.clone()), None),
         false => (touched(object), Some(object)),
     };
-    let request = Request { namespace, object: &changed, old };
+    let old = old.map(Json::from);
+    let request = Request { namespace, object: &Json::from(&changed), old: old.as_ref() };
     let verdict = admit(&request, catalog, options);
     for warning in &verdict.warnings {
         style::warn(&plain(warning.trim_start_matches("opportune: ")));
@@ -189,7 +193,7 @@ fn next(
     };
     let mut text = decisions(&changed, namespace, (catalog, options), &verdict, &head);
     if is_accepted(&verdict) {
-        text += &changes(&changed, &inject::patched(&changed, &verdict.patch)?);
+        text += &changes(&changed, &inject::patched(&changed, &standard(&verdict.patch))?);
     }
     if unread.iter().any(Unread::hides_offers) {
         text += "\n  You may not see all that the webhook sees (the warnings name what): offers may be missing here, and the \
@@ -237,7 +241,7 @@ fn bare(object: &Value) -> Option<Value> {
 /// What would become of the workload, were it deleted and made anew.
 fn anew(object: &Value, namespace: &str, catalog: &Catalog, options: &Options) -> Option<Verdict> {
     let bare = bare(object)?;
-    Some(admit(&Request { namespace, object: &bare, old: None }, catalog, options))
+    Some(admit(&Request { namespace, object: &Json::from(&bare), old: None }, catalog, options))
 }
 
 /// What a new workload would get in place of what this one keeps.

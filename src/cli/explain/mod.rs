@@ -3,7 +3,7 @@ mod live;
 mod now;
 mod target;
 
-use std::{borrow::Cow, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 use opportune_core::{
@@ -11,7 +11,9 @@ use opportune_core::{
     decide::{Decision, Plan, Standing, consider},
     discover::Catalog,
     inject::profile::Takes,
+    inject::standard,
     intent::Intent,
+    json::Json,
     keys,
     workload::{Kind, Workload},
 };
@@ -102,7 +104,8 @@ fn one(
     catalog: &Catalog,
     options: &Options,
 ) -> Result<String, Failure> {
-    let verdict = admit(&Request { namespace, object: &manifest.object, old: None }, catalog, options);
+    let verdict =
+        admit(&Request { namespace, object: &Json::from(&manifest.object), old: None }, catalog, options);
     if let Some(failure) = inject::unread(&verdict) {
         return Err(Failure::input(format!("{}: {failure}", manifest.place)));
     }
@@ -129,7 +132,7 @@ pub fn explained(
     let known = (catalog, options);
     let mut text = heading(object, namespace) + &decisions(object, namespace, known, verdict, &headline);
     if is_accepted(verdict) {
-        let after = inject::patched(object, &verdict.patch)?;
+        let after = inject::patched(object, &standard(&verdict.patch))?;
         text += &difference(object, &after, "added").unwrap_or_else(|| "\n  nothing is added\n".to_owned());
     }
     Ok(text)
@@ -142,7 +145,8 @@ fn is_accepted(verdict: &Verdict) -> bool {
 
 /// Which workload.
 fn heading(object: &Value, namespace: &str) -> String {
-    let workload = Workload::read(object).ok().flatten();
+    let object = Json::from(object);
+    let workload = Workload::read(&object).ok().flatten();
     let (kind, name) = workload.as_ref().map_or(("object", ""), |w| (w.kind.name(), w.name));
     style::paint(style::HEAD, &format!("{kind} {}/{name}", plain(namespace))) + "\n"
 }
@@ -156,10 +160,11 @@ fn decisions(
     verdict: &Verdict,
     headline: &dyn Fn(&Intent, &Decision, usize) -> String,
 ) -> String {
-    let workload = Workload::read(object).ok().flatten();
+    let object = Json::from(object);
+    let workload = Workload::read(&object).ok().flatten();
     let Some(plan) = &verdict.plan else {
         return match &verdict.result {
-            AdmissionResult::Ignored => match options.why_left_alone(object) {
+            AdmissionResult::Ignored => match options.why_left_alone(&object) {
                 Some(why) => format!("  {why}\n"),
                 None => "  injection is off in this namespace\n".to_owned(),
             },
@@ -267,39 +272,45 @@ fn profile_note(catalog: &Catalog, profile: Option<&str>, intent: &Intent) -> Op
 
 /// What one object holds that another does not: variables, mounts, volumes, claim templates; `None` where that is nothing.
 fn difference(before: &Value, after: &Value, title: &str) -> Option<String> {
-    let (Ok(Some(before)), Ok(Some(after))) = (Workload::read(before), Workload::read(after)) else {
+    let (before, after) = (Json::from(before), Json::from(after));
+    let (Ok(Some(before)), Ok(Some(after))) = (Workload::read(&before), Workload::read(&after)) else {
         return None;
     };
     let mut lines = Vec::new();
     for container in &after.containers {
         let (name, old) = (plain(container.name), before.container(container.name));
-        let is_new = |entry: &&Value, list: &[Value]| !list.contains(entry);
+        let is_new = |entry: &&Json<'_>, list: &[Json<'_>]| !list.contains(entry);
         for entry in container.env.iter().filter(|e| is_new(e, old.map_or(&[], |old| old.env))) {
-            lines.push(format!("    {name}: {}{}", field(entry, "/name"), now::shown(entry)));
+            lines.push(format!(
+                "    {name}: {}{}",
+                plain(entry.text("name")),
+                now::shown(&Value::from(entry))
+            ));
         }
         for mount in container.mounts.iter().filter(|m| is_new(m, old.map_or(&[], |old| old.mounts))) {
             lines.push(format!(
                 "    {name}: {} from volume {}",
-                field(mount, "/mountPath"),
-                field(mount, "/name")
+                plain(mount.text("mountPath")),
+                plain(mount.text("name"))
             ));
         }
     }
     for volume in after.volumes().iter().filter(|volume| !before.volumes().contains(volume)) {
         if volume.get("persistentVolumeClaim").is_some() {
-            lines.push(format!("    volume {}{}", field(volume, "/name"), now::source(volume)));
+            lines.push(format!(
+                "    volume {}{}",
+                plain(volume.text("name")),
+                now::source(&Value::from(volume))
+            ));
         }
     }
     for template in after.claim_templates().iter().filter(|t| !before.claim_templates().contains(t)) {
-        let (name, class) = (field(template, "/metadata/name"), field(template, "/spec/storageClassName"));
+        let field = |place: &[&str]| plain(template.at(place).and_then(Json::as_str).unwrap_or_default());
+        let (name, class) = (field(&["metadata", "name"]), field(&["spec", "storageClassName"]));
         lines.push(format!("    claim template {name}: class {class}"));
     }
     match lines.is_empty() {
         true => None,
         false => Some(format!("\n  {}\n{}\n", style::paint(style::HEAD, title), lines.join("\n"))),
     }
-}
-
-fn field<'a>(object: &'a Value, pointer: &str) -> Cow<'a, str> {
-    plain(object.pointer(pointer).and_then(Value::as_str).unwrap_or_default())
 }

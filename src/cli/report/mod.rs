@@ -11,6 +11,7 @@ use opportune_core::{
     decide::Wishes,
     discover::Catalog,
     inject::account::Account,
+    json::Json,
     workload::{Kind, Workload},
 };
 use serde_json::Value;
@@ -183,7 +184,7 @@ fn planned(
 ) -> Result<Option<Reported>, Failure> {
     let object = &manifest.object;
     let Some(kind) = Kind::of(object) else { return Ok(None) };
-    let verdict = admit(&Request { namespace, object, old: None }, catalog, options);
+    let verdict = admit(&Request { namespace, object: &Json::from(object), old: None }, catalog, options);
     if let Some(failure) = inject::unread(&verdict) {
         return Err(Failure::input(format!("{}: {failure}", manifest.place)));
     }
@@ -279,7 +280,8 @@ fn live(args: &ReportArgs) -> Result<Report, Failure> {
 
 /// Warns of annotations of ours that nobody knows, and of a record that nobody can read.
 fn warn_of_slips(object: &Value, place: &str) {
-    let Ok(Some(workload)) = Workload::read(object) else { return };
+    let object = Json::from(object);
+    let Ok(Some(workload)) = Workload::read(&object) else { return };
     let unknown = Wishes::read(&workload).map(|wishes| wishes.unknown_keys).unwrap_or_default();
     let unknown = unknown.iter().map(|key| format!("unknown annotation {key}"));
     let record = Account::of(&workload).err().map(|error| error.to_string());

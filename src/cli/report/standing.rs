@@ -7,6 +7,7 @@ use opportune_core::{
     discover::Catalog,
     inject::account::{Account, Standing},
     intent::Intent,
+    json::Json,
     keys,
     workload::{Kind, Workload},
 };
@@ -45,8 +46,9 @@ pub fn of(
     let again = look_again(object, namespace, catalog, options)?;
     let kind = Kind::of(object)?;
     let mut reported = Reported::of(object, namespace, kind.name());
-    let why_off = options.why_off(catalog, namespace).or_else(|| options.why_left_alone(object));
-    let workload = Workload::read(object).ok().flatten();
+    let json = Json::from(object);
+    let why_off = options.why_off(catalog, namespace).or_else(|| options.why_left_alone(&json));
+    let workload = Workload::read(&json).ok().flatten();
     let wishes = workload.as_ref().map(Wishes::read).unwrap_or_else(|| Ok(Wishes::default()));
     let problem = match why_off {
         // Nothing is decided there; what can't be read is told all the same.

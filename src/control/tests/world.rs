@@ -10,6 +10,8 @@ use arc_swap::ArcSwap;
 use opportune_core::{
     admit::{AdmissionResult, Options, Request, admit},
     discover::{Catalog, Inventory},
+    inject::standard,
+    json::Json,
     workload::Kinds,
 };
 use serde_json::{Value, json};
@@ -84,9 +86,10 @@ impl World {
     }
 
     pub(super) fn admitted(&self, mut new: Value, old: Option<&Value>) -> Value {
-        let request = Request { namespace: "blog", object: &new, old };
+        let old = old.map(Json::from);
+        let request = Request { namespace: "blog", object: &Json::from(&new), old: old.as_ref() };
         let verdict = admit(&request, &self.scene.catalog.load(), &self.scene.options.load());
-        json_patch::patch(&mut new, &verdict.patch).unwrap();
+        json_patch::patch(&mut new, &standard(&verdict.patch)).unwrap();
         new
     }
 
@@ -107,7 +110,7 @@ impl World {
     /// As [`World::create`], where the webhook may refuse it; returns whether it did not.
     pub(super) fn may_create(&self, name: &str, annotations: &[(&str, &str)]) -> bool {
         let object = deployment(name, annotations);
-        let request = Request { namespace: "blog", object: &object, old: None };
+        let request = Request { namespace: "blog", object: &Json::from(&object), old: None };
         let verdict = admit(&request, &self.scene.catalog.load(), &self.scene.options.load());
         let is_allowed = !matches!(verdict.result, AdmissionResult::Denied(_));
         if is_allowed {

@@ -13,6 +13,7 @@ use crate::{
         record::{MAX_BYTES, Withdrawn},
     },
     intent::Intent,
+    json::Json,
     keys,
     warning::{self, did_you_mean},
     workload::{Workload, dotted},
@@ -58,6 +59,7 @@ impl Versions<'_> {
         options: &Options,
     ) -> Option<String> {
         let base = self.base().ok()?;
+        let base = base.as_ref().map(Json::from);
         let base = self.read_base(base.as_ref()).ok()?;
         let (terms, failure) = Self::terms(&base, namespace, catalog, options);
         failure.is_none().then(|| terms.digest())
@@ -70,6 +72,7 @@ impl Versions<'_> {
         options: &Options,
     ) -> Result<Verdict, Failure> {
         let base = self.base()?;
+        let base = base.as_ref().map(Json::from);
         let base = self.read_base(base.as_ref())?;
         let (mut terms, mut failure) = Self::terms(&base, request.namespace, catalog, options);
         if failure.is_none() {

@@ -1,4 +1,7 @@
-use opportune_core::admit::{Request, admit};
+use opportune_core::{
+    admit::{Request, admit},
+    inject::standard,
+};
 use rstest::rstest;
 use serde_json::json;
 
@@ -25,11 +28,11 @@ fn wishing(wishes: &str) -> Value {
 fn injected(wishes: &str) -> Value {
     let object = wishing(wishes);
     let verdict = admit(
-        &Request { namespace: "blog", object: &object, old: None },
+        &Request { namespace: "blog", object: &Json::from(&object), old: None },
         &catalog(CLUSTER),
         &Options::default(),
     );
-    patched(&object, &verdict.patch).unwrap()
+    patched(&object, &standard(&verdict.patch)).unwrap()
 }
 
 fn report(object: &Value, cluster: &str) -> Reported {

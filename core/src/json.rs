@@ -1,0 +1,459 @@
+//! JSON that borrows its text: what an object of a review becomes to be looked at once. `serde_json::Value` copies each string, and
+//! makes a hash table of each object, so that the user's order is kept; here an object is the list of its members.
+//!
+//! Objects are equal whatever the order of their members. Of members that have the same name, the last one counts.
+use std::{borrow::Cow, collections::HashSet, fmt};
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Number, Value};
+
+/// Any JSON.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Json<'a> {
+    /// `null`
+    #[default]
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number.
+    Number(Number),
+    /// A string, borrowed where it holds no escapes.
+    String(Cow<'a, str>),
+    /// An array.
+    Array(Vec<Json<'a>>),
+    /// An object.
+    Object(Object<'a>),
+}
+
+/// The members of an object, in their order.
+#[derive(Debug, Clone, Default)]
+pub struct Object<'a>(Vec<Member<'a>>);
+
+type Member<'a> = (Cow<'a, str>, Json<'a>);
+
+/// As many members are compared each with each.
+const FEW: usize = 16;
+
+// === impl Json ===
+
+impl<'a> Json<'a> {
+    /// An object of these members.
+    pub(crate) fn object<const N: usize>(members: [(&'a str, Self); N]) -> Self {
+        Self::Object(Object(members.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect()))
+    }
+
+    /// The member of that name, where it is an object that has one.
+    pub fn get(&self, name: &str) -> Option<&Self> {
+        self.as_object()?.get(name)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Self> {
+        self.as_object_mut()?.get_mut(name)
+    }
+
+    /// What stands at a place below it.
+    pub fn at(&self, place: &[&str]) -> Option<&Self> {
+        place.iter().try_fold(self, |value, field| value.get(field))
+    }
+
+    /// A string member; empty where there is none.
+    pub fn text(&self, field: &str) -> &str {
+        self.get(field).and_then(Self::as_str).unwrap_or_default()
+    }
+
+    /// Its text, where it is a string.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Its items, where it is an array.
+    pub fn as_array(&self) -> Option<&[Self]> {
+        match self {
+            Self::Array(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// Its members, where it is an object.
+    pub fn as_object(&self) -> Option<&Object<'a>> {
+        match self {
+            Self::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_object_mut(&mut self) -> Option<&mut Object<'a>> {
+        match self {
+            Self::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_u64(&self) -> Option<u64> {
+        match self {
+            Self::Number(number) => number.as_u64(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_null(&self) -> bool {
+        *self == Self::Null
+    }
+
+    pub(crate) fn is_object(&self) -> bool {
+        self.as_object().is_some()
+    }
+
+    pub(crate) fn is_array(&self) -> bool {
+        self.as_array().is_some()
+    }
+
+    /// Whether it is `null`, or has neither items nor members.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Null => true,
+            Self::Array(items) => items.is_empty(),
+            Self::Object(object) => object.is_empty(),
+            Self::Bool(_) | Self::Number(_) | Self::String(_) => false,
+        }
+    }
+
+    /// The same with a text of its own.
+    pub(crate) fn to_static(&self) -> Json<'static> {
+        match self {
+            Self::Null => Json::Null,
+            Self::Bool(value) => Json::Bool(*value),
+            Self::Number(number) => Json::Number(number.clone()),
+            Self::String(text) => Json::String(Cow::Owned(text.clone().into_owned())),
+            Self::Array(items) => Json::Array(items.iter().map(Self::to_static).collect()),
+            Self::Object(object) => Json::Object(
+                object.iter().map(|(name, value)| (name.to_owned(), value.to_static())).collect(),
+            ),
+        }
+    }
+}
+
+impl PartialEq<str> for Json<'_> {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == Some(other)
+    }
+}
+
+impl<'a> From<&'a str> for Json<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::String(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Json<'_> {
+    fn from(text: String) -> Self {
+        Self::String(Cow::Owned(text))
+    }
+}
+
+impl From<bool> for Json<'_> {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<i64> for Json<'_> {
+    fn from(number: i64) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl<'a> From<&'a Value> for Json<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Number(number) => Self::Number(number.clone()),
+            Value::String(text) => Self::from(text.as_str()),
+            Value::Array(items) => Self::Array(items.iter().map(Self::from).collect()),
+            Value::Object(map) => {
+                let members = map.iter().map(|(name, value)| (Cow::from(name), Self::from(value)));
+                Self::Object(Object(members.collect()))
+            }
+        }
+    }
+}
+
+impl From<&Json<'_>> for Value {
+    fn from(json: &Json<'_>) -> Self {
+        match json {
+            Json::Null => Self::Null,
+            Json::Bool(value) => Self::Bool(*value),
+            Json::Number(number) => Self::Number(number.clone()),
+            Json::String(text) => Self::String(text.clone().into_owned()),
+            Json::Array(items) => Self::Array(items.iter().map(Self::from).collect()),
+            Json::Object(object) => {
+                Self::Object(object.iter().map(|(name, value)| (name.to_owned(), value.into())).collect())
+            }
+        }
+    }
+}
+
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, writer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => writer.serialize_unit(),
+            Self::Bool(value) => writer.serialize_bool(*value),
+            Self::Number(number) => number.serialize(writer),
+            Self::String(text) => writer.serialize_str(text),
+            Self::Array(items) => writer.collect_seq(items),
+            Self::Object(object) => writer.collect_map(object.iter()),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Json<'a> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_any(Whole)
+    }
+}
+
+// === impl Object ===
+
+impl<'a> Object<'a> {
+    /// The member of that name.
+    pub fn get(&self, name: &str) -> Option<&Json<'a>> {
+        self.0.iter().rfind(|(other, _)| other == name).map(|(_, value)| value)
+    }
+
+    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Json<'a>> {
+        self.0.iter_mut().rfind(|(other, _)| other == name).map(|(_, value)| value)
+    }
+
+    /// Each member, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Json<'a>)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value))
+    }
+
+    /// How many members it has.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, name: impl Into<Cow<'a, str>>, value: Json<'a>) {
+        self.0.push((name.into(), value));
+    }
+
+    pub(crate) fn retain(&mut self, keep: &dyn Fn(&str) -> bool) {
+        self.0.retain(|(name, _)| keep(name));
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.retain(&|other| other != name);
+    }
+
+    /// Of members that have the same name, the last one stays.
+    fn without_doubles(mut members: Vec<Member<'a>>) -> Self {
+        let has_doubles = match members.len() {
+            count if count <= FEW => members
+                .iter()
+                .enumerate()
+                .any(|(place, (name, _))| members.iter().take(place).any(|(earlier, _)| earlier == name)),
+            count => members.iter().map(|(name, _)| name).collect::<HashSet<_>>().len() < count,
+        };
+        if has_doubles {
+            let mut seen = HashSet::new();
+            members.reverse();
+            members.retain(|(name, _)| seen.insert(name.clone()));
+            members.reverse();
+        }
+        Self(members)
+    }
+}
+
+impl PartialEq for Object<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let is_there = |(place, (name, value)): (usize, &Member<'_>)| {
+            // Most often both are in the same order.
+            let here = other.0.get(place).filter(|(here, _)| here == name).map(|(_, value)| value);
+            here.or_else(|| other.get(name)) == Some(value)
+        };
+        self.len() == other.len() && self.0.iter().enumerate().all(is_there)
+    }
+}
+
+impl<'a, N: Into<Cow<'a, str>>> FromIterator<(N, Json<'a>)> for Object<'a> {
+    fn from_iter<T: IntoIterator<Item = (N, Json<'a>)>>(members: T) -> Self {
+        Self(members.into_iter().map(|(name, value)| (name.into(), value)).collect())
+    }
+}
+
+/// Reads any JSON.
+struct Whole;
+
+impl<'de> Visitor<'de> for Whole {
+    type Value = Json<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json<'de>, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json<'de>, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Json<'de>, E> {
+        Ok(Json::Number(number.into()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Json<'de>, E> {
+        Ok(Json::Number(number.into()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Json<'de>, E> {
+        Ok(Number::from_f64(number).map_or(Json::Null, Json::Number))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Json<'de>, E> {
+        Ok(Json::from(text))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Json<'de>, E> {
+        Ok(Json::from(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Json<'de>, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = sequence.next_element()? {
+            items.push(item);
+        }
+        Ok(Json::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
+        let mut members = Vec::new();
+        while let Some((Name(name), value)) = map.next_entry()? {
+            members.push((name, value));
+        }
+        Ok(Json::Object(Object::without_doubles(members)))
+    }
+}
+
+/// The name of a member.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Name<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Owned(text.to_owned())))
+            }
+        }
+        reader.deserialize_str(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(text: &str) -> Json<'_> {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn the_order_of_members_does_not_matter() {
+        assert_eq!(
+            read(r#"{"a": 1, "b": [{"c": null, "d": 1.5}]}"#),
+            read(r#"{"b": [{"d": 1.5, "c": null}], "a": 1}"#)
+        );
+        assert_ne!(read(r#"{"a": 1, "b": 2}"#), read(r#"{"a": 1, "b": 3}"#));
+        assert_ne!(read(r#"{"a": 1, "b": 2}"#), read(r#"{"a": 1, "c": 2}"#));
+        assert_ne!(read(r#"{"a": 1}"#), read(r#"{"a": 1, "b": 2}"#));
+        assert_ne!(read(r#"[1, 2]"#), read(r#"[2, 1]"#));
+    }
+
+    #[test]
+    fn of_members_with_the_same_name_the_last_one_counts() {
+        assert_eq!(read(r#"{"a": 1, "b": 2, "a": 3}"#), read(r#"{"b": 2, "a": 3}"#));
+        let many: Vec<String> = (0..100).map(|number| format!(r#""{}": {number}"#, number % 50)).collect();
+        let object = read_object(&many);
+        assert_eq!(object.len(), 50);
+        assert_eq!(object.get("7").and_then(Json::as_u64), Some(57));
+    }
+
+    fn read_object(members: &[String]) -> Object<'static> {
+        let text = format!("{{{}}}", members.join(","));
+        read(&text).to_static().as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn a_string_is_borrowed_unless_it_holds_an_escape() {
+        let read = read(r#"{"plain": "text", "esc\u0061ped": "a\nb"}"#);
+        let members = &read.as_object().unwrap().0;
+        assert!(matches!(&members[0], (Cow::Borrowed("plain"), Json::String(Cow::Borrowed("text")))));
+        assert_eq!(members[1], (Cow::from("escaped"), Json::from("a\nb")));
+    }
+
+    #[test]
+    fn what_is_nested_too_deeply_is_an_error() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        assert!(serde_json::from_str::<Json<'_>>(&deep).is_err());
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            (-1e9..1e9).prop_map(|number: f64| json!(number)),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 64, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::hash_map(any::<String>(), inner, 0..6)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn it_says_what_serde_json_says(value in values(), other in values()) {
+            let text = value.to_string();
+            let json = read(&text);
+            prop_assert_eq!(&json, &Json::from(&value));
+            prop_assert_eq!(Value::from(&json), value.clone());
+            prop_assert_eq!(serde_json::to_string(&json).unwrap(), text.clone());
+            prop_assert_eq!(&json.to_static(), &json);
+            prop_assert_eq!(json == Json::from(&other), value == other);
+        }
+    }
+}
