@@ -19,6 +19,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
+use mimalloc::MiMalloc;
 use opportune_core::{
     admit::Options,
     discover::{Catalog, Inventory},
@@ -26,6 +27,10 @@ use opportune_core::{
 };
 use sample::{Others, WANTED};
 use serde_json::Value;
+
+/// The program's.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The catalog's size plays no part (`make bench-check`); one that is made quickly, then.
 const OFFERS: usize = 1000;

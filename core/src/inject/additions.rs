@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{
-    hash::{Hashes, hash},
+    hash::{Hash, hash},
     record::{ChosenVolume, Record},
     slot::{CLASS, ENV, MOUNT, POD, Slot, TEMPLATE, VOLUME, slot, variable_slot},
 };
@@ -43,13 +43,22 @@ pub(crate) struct Entry {
     pub intents: BTreeSet<Intent>,
     pub key: String,
     pub value: Json<'static>,
+    /// By which the record knows it.
+    pub hash: Hash,
 }
 
 // === impl Entry ===
 
 impl Entry {
     pub(super) fn new(intent: &Intent, key: impl Into<String>, value: Json<'static>) -> Self {
-        Self { intents: BTreeSet::from([intent.clone()]), key: key.into(), value }
+        let hash = hash(&value);
+        Self { intents: BTreeSet::from([intent.clone()]), key: key.into(), value, hash }
+    }
+
+    /// A claim template.
+    pub(super) fn template(intent: &Intent, key: impl Into<String>, value: Json<'static>) -> Self {
+        let hash = hash(&template_essence(&value));
+        Self { hash, ..Self::new(intent, key, value) }
     }
 }
 
@@ -147,14 +156,9 @@ impl Additions {
 
     /// Writes down what stands where.
     pub(crate) fn note_in(&self, record: &mut Record) {
-        let mut hashes = Hashes::default();
         for (slot, entry) in self.slots() {
-            let hash = match slot.starts_with(TEMPLATE) {
-                true => hash(&template_essence(&entry.value)),
-                false => hashes.of(&entry.value),
-            };
             for intent in &entry.intents {
-                record.note(intent, slot.clone(), hash.clone());
+                record.note(intent, slot.clone(), entry.hash.clone());
             }
         }
         record.claims.clone_from(&self.claims);
@@ -223,13 +227,11 @@ impl Finder<'_> {
 
     fn one(&self, place: &str, key: &str, essence: &Json<'_>, value: &Json<'_>) -> Option<Entry> {
         let slot = slot(&[place, key]);
-        if !self.record.owns(&slot, essence) {
-            return None;
-        }
+        let hash = self.record.owned(&slot, essence)?;
         let wanting = self.record.added.iter().filter(|(_, slots)| slots.contains_key(&slot));
         let intents: BTreeSet<Intent> =
             wanting.map(|(intent, _)| intent).filter(|intent| (self.is_kept)(intent)).cloned().collect();
-        (!intents.is_empty()).then(|| Entry { intents, key: key.to_owned(), value: value.to_static() })
+        (!intents.is_empty()).then(|| Entry { intents, key: key.to_owned(), value: value.to_static(), hash })
     }
 }
 

@@ -61,12 +61,16 @@ pub(super) fn fit(
     let has_secret = sources.iter().any(|(_, source)| matches!(source, Source::Key(..)));
     let secret = if has_secret { fitted.secret(intent, offer) } else { String::new() };
     let overwriting = target.terms.overwriting(intent);
+    let entry = |(name, source): &(Cow<'_, str>, Source)| {
+        Entry::new(intent, name.as_ref(), source.variable(name, &secret))
+    };
+    let wanted: Vec<Entry> = sources.iter().map(entry).collect();
     for container in &target.containers {
         let mut entries = Vec::new();
-        for (name, source) in &sources {
-            let value = source.variable(name, &secret);
+        for entry in &wanted {
+            let name = &entry.key;
             let users = container.variable(name);
-            let other = users.filter(|users| **users != value);
+            let other = users.filter(|users| **users != entry.value);
             if let (Some(policy), Some(users)) = (overwriting, other) {
                 fitted.overwrite(container, name, users, policy);
             } else if let Some(skipped) = set_by_user(container, name, aliases(name)) {
@@ -76,7 +80,7 @@ pub(super) fn fit(
                 }
                 continue;
             }
-            entries.push(Entry::new(intent, name.as_ref(), value));
+            entries.push(entry.clone());
         }
         if !entries.is_empty() {
             fitted.additions.env.insert(container.name.to_owned(), entries);

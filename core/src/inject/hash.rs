@@ -1,40 +1,17 @@
 //! Hashes of values: by them a record tells what it describes.
-use std::collections::BTreeMap;
-
-use serde::Serialize;
-
-use crate::{json::Json, name};
+use crate::{
+    json::{Json, write::write_string},
+    name,
+};
 
 /// Eight hexadecimal digits of a value.
-pub(super) type Hash = String;
-
-/// The hashes of many values, of which some are the same: two containers of one image get the same variables.
-#[derive(Default)]
-pub(super) struct Hashes(BTreeMap<Vec<u8>, Hash>);
-
-// === impl Hashes ===
-
-impl Hashes {
-    /// The hash of one of them.
-    pub(super) fn of(&mut self, value: &Json<'_>) -> Hash {
-        self.0.entry(canonical(value)).or_insert_with_key(|text| hash_of(text)).clone()
-    }
-}
+pub(crate) type Hash = String;
 
 /// Eight hexadecimal digits of a value, whatever the order of its keys.
 pub(crate) fn hash(value: &Json<'_>) -> Hash {
-    hash_of(&canonical(value))
-}
-
-fn hash_of(text: &[u8]) -> Hash {
-    name::hex(&[text], 8)
-}
-
-/// The text of a value, whatever the order of its keys.
-fn canonical(value: &Json<'_>) -> Vec<u8> {
     let mut text = Vec::with_capacity(256);
     write_canonical(value, &mut text);
-    text
+    name::hex(&[text], 8)
 }
 
 fn write_canonical(value: &Json<'_>, out: &mut Vec<u8>) {
@@ -44,7 +21,7 @@ fn write_canonical(value: &Json<'_>, out: &mut Vec<u8>) {
             sorted.sort_unstable_by_key(|(key, _)| *key);
             out.push(b'{');
             for (key, value) in sorted {
-                write(key, out);
+                write_string(key, out);
                 out.push(b':');
                 write_canonical(value, out);
                 out.push(b',');
@@ -59,13 +36,8 @@ fn write_canonical(value: &Json<'_>, out: &mut Vec<u8>) {
             }
             out.push(b']');
         }
-        scalar => write(scalar, out),
+        scalar => scalar.write(out),
     }
-}
-
-fn write(scalar: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
-    // Strings, numbers and words always serialise, and a Vec takes them all.
-    let _ = serde_json::to_writer(out, scalar);
 }
 
 #[cfg(test)]

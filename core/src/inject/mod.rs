@@ -20,6 +20,7 @@ mod volumes;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use json_patch::PatchOperation;
+pub(crate) use patch::write;
 pub use patch::{Operation, standard};
 pub(crate) use reconcile::{annotate, claim_templates, empties, operations};
 pub(crate) use volumes::CUT;

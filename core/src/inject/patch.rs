@@ -1,13 +1,14 @@
 //! RFC 6902 operations, written one by one: objects are never compared as a whole nor written back.
 use json_patch::{AddOperation, PatchOperation, RemoveOperation, ReplaceOperation, jsonptr::PointerBuf};
-use serde::Serialize;
 use serde_json::Value;
 
-use crate::json::Json;
+use crate::json::{
+    Json,
+    write::{separate, write_string},
+};
 
 /// One operation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "op", rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
     /// Adds a value, or puts it in the place of what is there.
     Add {
@@ -81,6 +82,29 @@ impl Operation {
             Self::Add { path, .. } | Self::Replace { path, .. } | Self::Remove { path } => path,
         }
     }
+}
+
+/// Appends operations as a JSON patch.
+pub(crate) fn write(operations: &[Operation], out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (place, operation) in operations.iter().enumerate() {
+        separate(place, out);
+        let (op, value) = match operation {
+            Operation::Add { value, .. } => ("add", Some(value)),
+            Operation::Replace { value, .. } => ("replace", Some(value)),
+            Operation::Remove { .. } => ("remove", None),
+        };
+        out.extend_from_slice(br#"{"op":""#);
+        out.extend_from_slice(op.as_bytes());
+        out.extend_from_slice(br#"","path":"#);
+        write_string(operation.path().as_str(), out);
+        if let Some(value) = value {
+            out.extend_from_slice(br#","value":"#);
+            value.write(out);
+        }
+        out.push(b'}');
+    }
+    out.push(b']');
 }
 
 impl From<&Operation> for PatchOperation {

@@ -186,6 +186,11 @@ impl<'a> Change<'a> {
         self.record.is_some_and(|record| record.owns(slot, value))
     }
 
+    /// Whether nothing can be there to do: nothing is wanted, and nothing is ours.
+    fn stays(&self, wanted: &[Entry]) -> bool {
+        wanted.is_empty() && self.record.is_none()
+    }
+
     fn when_empty(&self, slot: &str) -> Option<&Value> {
         self.record.and_then(|record| record.empty.get(slot))
     }
@@ -243,6 +248,9 @@ impl<'a> Change<'a> {
     }
 
     fn env(&mut self, container: &Container<'_>, wanted: Vec<Entry>, overwritten: &BTreeMap<Slot, Value>) {
+        if self.stays(&wanted) {
+            return;
+        }
         let path = self.container_path(container, "env");
         let moving = self.has_misplaced(container, &wanted);
         let takes_place = |name: &str| overwritten.contains_key(&variable_slot(container.name, name));
@@ -271,6 +279,9 @@ impl<'a> Change<'a> {
     }
 
     fn mounts(&mut self, container: &Container<'_>, wanted: Vec<Entry>) {
+        if self.stays(&wanted) {
+            return;
+        }
         let path = self.container_path(container, "volumeMounts");
         let current = self.raw(container, "volumeMounts");
         let place = slot(&[MOUNT, container.name]);
@@ -283,6 +294,9 @@ impl<'a> Change<'a> {
     }
 
     fn volumes(&mut self, wanted: Vec<Entry>, replaced: &BTreeMap<String, Value>) {
+        if self.stays(&wanted) {
+            return;
+        }
         let wanted = wanted
             .into_iter()
             .map(|entry| Wanted { takes_place: replaced.contains_key(&entry.key), ..Wanted::from(entry) });

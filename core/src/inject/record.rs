@@ -191,13 +191,16 @@ impl Record {
 
     /// Whether we wrote `value` at `slot`, now or in a remembered past.
     pub(crate) fn owns(&self, slot: &str, value: &Json<'_>) -> bool {
+        self.owned(slot, value).is_some()
+    }
+
+    /// The hash of a value that we wrote at `slot`, now or in a remembered past.
+    pub(crate) fn owned(&self, slot: &str, value: &Json<'_>) -> Option<Hash> {
         let mut known =
             self.added.values().chain(&self.past).filter_map(|content| content.get(slot)).peekable();
-        if known.peek().is_none() {
-            return false;
-        }
+        known.peek()?;
         let hash = hash(value);
-        known.any(|known| *known == hash)
+        known.any(|known| *known == hash).then_some(hash)
     }
 
     /// Whether something of ours is said to stand there.

@@ -133,7 +133,7 @@ impl Target<'_> {
         let additions = &mut fitted.additions;
         if is_set {
             // A template takes precedence over a pod volume of its name: an `emptyDir` can stay where it is.
-            additions.templates.push(Entry::new(intent, &name, template(&name, volume)));
+            additions.templates.push(Entry::template(intent, &name, template(&name, volume)));
         } else {
             let claim = deliver::claim_name(self.workload.kind, self.workload.name, path);
             let value = Json::object([

@@ -4,14 +4,14 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use super::{
-    read::{Operation, Parts, Review},
-    skim::{Malformed, Skim},
-};
+use super::read::{Operation, Parts, Review};
 use crate::{
     admit::{AdmissionResult, CatalogState, Inheritance, Options},
     discover::Catalog,
-    json::Json,
+    json::{
+        Json,
+        skim::{Malformed, Skim},
+    },
     keys,
     workload::{Kind, has_controller},
 };
@@ -92,7 +92,7 @@ impl<'a> Parts<'a> {
     fn is_made_by_another(&self, kind: Kind) -> bool {
         let owners = self.metadata.as_ref().and_then(|metadata| metadata.owner_references);
         let owners = owners.filter(|_| kind.is_made_once());
-        let owners = owners.and_then(|raw| serde_json::from_str::<Json<'_>>(raw).ok());
+        let owners = owners.and_then(|raw| Json::read(raw).ok());
         owners.is_some_and(|owners| has_controller(&owners))
     }
 

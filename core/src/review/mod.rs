@@ -2,7 +2,6 @@
 mod glance;
 mod read;
 mod response;
-mod skim;
 mod spec;
 
 use self::read::Operation;

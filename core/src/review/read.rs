@@ -4,13 +4,12 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{
-    API_VERSION, NotAReview,
-    skim::{Malformed, Skim},
-    spec,
-};
+use super::{API_VERSION, NotAReview, spec};
 use crate::{
-    json::{Json, Object as Members},
+    json::{
+        Json, Object as Members,
+        skim::{Malformed, Skim},
+    },
     workload::Kind,
 };
 
@@ -324,5 +323,5 @@ fn fill<'a>(object: &mut Members<'a>, fields: &[(&'static str, Option<&'a str>)]
 }
 
 fn value(raw: &str) -> Result<Json<'_>, NotAReview> {
-    serde_json::from_str(raw).map_err(NotAReview::unreadable)
+    Json::read(raw).map_err(NotAReview::unreadable)
 }

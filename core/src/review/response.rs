@@ -1,12 +1,12 @@
 //! What is answered, but for the uid: the same question of another caller has the same response.
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64_simd::STANDARD;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
 use super::{API_VERSION, Answer, Facts, read::Review};
 use crate::{
     admit::{AdmissionResult, Verdict},
-    inject::Operation,
+    inject::{self, Operation},
     intent::Intent,
     workload::Kind,
 };
@@ -113,11 +113,10 @@ impl Response {
 /// Appends the field of a patch. In its base64 there is nothing to escape, so it is not looked through for that.
 fn push_patch(patch: &[Operation], fields: &mut String) {
     let mut operations = Vec::with_capacity(8 * 1024);
-    // A Vec takes it all.
-    let _ = serde_json::to_writer(&mut operations, patch);
+    inject::write(patch, &mut operations);
     fields.reserve(operations.len().div_ceil(3) * 4 + 16);
     fields.push_str(r#","patch":""#);
-    STANDARD.encode_string(operations, fields);
+    STANDARD.encode_append(operations, fields);
     fields.push('"');
 }
 

@@ -1,8 +1,10 @@
 //! The spec of a workload that is new: of its pods and their containers, no more becomes a tree than decisions look at. Nothing
 //! else compares them; of an update, all of the template is compared with what it was.
-use super::skim::{Malformed, Skim};
 use crate::{
-    json::{Json, Object},
+    json::{
+        Json, Object,
+        skim::{Malformed, Skim},
+    },
     workload::{CONTAINERS, INIT_CONTAINERS, Kind},
 };
 
@@ -23,21 +25,21 @@ pub(super) fn read(raw: &str, kind: Kind) -> Option<Json<'_>> {
 fn spec<'a>(reader: &mut Skim<'a>, place: &[&str]) -> Result<Json<'a>, Malformed> {
     object(reader, |key, value| match place.split_first() {
         Some((first, place)) if *first == key => spec(value, place).map(Some),
-        Some(_) => value.value().map(Some),
+        Some(_) => Json::take(value).map(Some),
         None if [CONTAINERS, INIT_CONTAINERS].contains(&key) => containers(value).map(Some),
-        None if OF_A_POD.contains(&key) => value.value().map(Some),
+        None if OF_A_POD.contains(&key) => Json::take(value).map(Some),
         None => value.pass().map(|()| None),
     })
 }
 
 fn containers<'a>(reader: &mut Skim<'a>) -> Result<Json<'a>, Malformed> {
     if !reader.is_at_array() {
-        return reader.value();
+        return Json::take(reader);
     }
     let mut containers = Vec::new();
     reader.items(|item| {
         containers.push(object(item, |key, value| match OF_A_CONTAINER.contains(&key) {
-            true => value.value().map(Some),
+            true => Json::take(value).map(Some),
             false => value.pass().map(|()| None),
         })?);
         Ok(())
@@ -51,7 +53,7 @@ fn object<'a>(
     mut member: impl FnMut(&str, &mut Skim<'a>) -> Result<Option<Json<'a>>, Malformed>,
 ) -> Result<Json<'a>, Malformed> {
     if !reader.is_at_object() {
-        return reader.value();
+        return Json::take(reader);
     }
     let mut object = Object::default();
     reader.members(|key, value| {

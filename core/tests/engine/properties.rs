@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use opportune_core::{
     admit::{AdmissionResult, Options, Request, admit, take_out},
+    inject::standard,
     json::Json,
     review::{Review, answer},
 };
@@ -260,7 +261,7 @@ proptest! {
         let answer = review.decide(&catalog, &options).unwrap().to(&review);
         let answer: Value = serde_json::from_slice(&answer.body).unwrap();
         let patch = answer["response"]["patch"].as_str().map(|patch| STANDARD.decode(patch).unwrap());
-        let expected = serde_json::to_vec(&verdict.patch).unwrap();
+        let expected = serde_json::to_vec(&standard(&verdict.patch)).unwrap();
         prop_assert_eq!(patch, Some(expected).filter(|_| !verdict.patch.is_empty()));
         let warnings = answer["response"].get("warnings").cloned().unwrap_or_else(|| json!([]));
         prop_assert_eq!(warnings, json!(verdict.warnings));

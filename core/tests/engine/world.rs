@@ -5,7 +5,7 @@ use json_patch::patch;
 use opportune_core::{
     admit::{AdmissionResult, Options, Request, Verdict, admit, take_out},
     discover::{Catalog, Inventory, Recipes},
-    inject::profile::Profiles,
+    inject::{profile::Profiles, standard},
     json::Json,
 };
 use serde_json::{Value, json};
@@ -242,7 +242,7 @@ pub fn admitted(
     let verdict = admit(&request, catalog, options);
     let mut after = object.clone();
     // The operations go over the wire as JSON: what can't be read back was never sent.
-    let wire = serde_json::to_string(&verdict.patch).unwrap();
+    let wire = serde_json::to_string(&standard(&verdict.patch)).unwrap();
     patch(&mut after, &serde_json::from_str::<json_patch::Patch>(&wire).unwrap())
         .unwrap_or_else(|e| panic!("{e}: {wire} on {object:#}"));
     assert_eq!(verdict.patch.is_empty(), after == *object, "a patch that does nothing: {:?}", verdict.patch);

@@ -2,12 +2,12 @@
 //! makes a hash table of each object, so that the user's order is kept; here an object is the list of its members.
 //!
 //! Objects are equal whatever the order of their members. Of members that have the same name, the last one counts.
-use std::{borrow::Cow, collections::HashSet, fmt};
+mod read;
+pub(crate) mod skim;
+pub(crate) mod write;
 
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{self, MapAccess, SeqAccess, Visitor},
-};
+use std::{borrow::Cow, collections::HashSet};
+
 use serde_json::{Number, Value};
 
 /// Any JSON.
@@ -201,25 +201,6 @@ impl From<&Json<'_>> for Value {
     }
 }
 
-impl Serialize for Json<'_> {
-    fn serialize<S: Serializer>(&self, writer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Null => writer.serialize_unit(),
-            Self::Bool(value) => writer.serialize_bool(*value),
-            Self::Number(number) => number.serialize(writer),
-            Self::String(text) => writer.serialize_str(text),
-            Self::Array(items) => writer.collect_seq(items),
-            Self::Object(object) => writer.collect_map(object.iter()),
-        }
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Json<'a> {
-    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        reader.deserialize_any(Whole)
-    }
-}
-
 // === impl Object ===
 
 impl<'a> Object<'a> {
@@ -295,86 +276,6 @@ impl<'a, N: Into<Cow<'a, str>>> FromIterator<(N, Json<'a>)> for Object<'a> {
     }
 }
 
-/// Reads any JSON.
-struct Whole;
-
-impl<'de> Visitor<'de> for Whole {
-    type Value = Json<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Json<'de>, E> {
-        Ok(Json::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Json<'de>, E> {
-        Ok(Json::Bool(value))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Json<'de>, E> {
-        Ok(Json::Number(number.into()))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Json<'de>, E> {
-        Ok(Json::Number(number.into()))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Json<'de>, E> {
-        Ok(Number::from_f64(number).map_or(Json::Null, Json::Number))
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Json<'de>, E> {
-        Ok(Json::from(text))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Json<'de>, E> {
-        Ok(Json::from(text.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Json<'de>, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = sequence.next_element()? {
-            items.push(item);
-        }
-        Ok(Json::Array(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
-        let mut members = Vec::new();
-        while let Some((Name(name), value)) = map.next_entry()? {
-            members.push((name, value));
-        }
-        Ok(Json::Object(Object::without_doubles(members)))
-    }
-}
-
-/// The name of a member.
-struct Name<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Name<'de> {
-    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Name<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Owned(text.to_owned())))
-            }
-        }
-        reader.deserialize_str(Text)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -383,7 +284,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Json<'_> {
-        serde_json::from_str(text).unwrap()
+        Json::read(text).unwrap()
     }
 
     #[test]
@@ -423,7 +324,7 @@ mod tests {
     #[test]
     fn what_is_nested_too_deeply_is_an_error() {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
-        assert!(serde_json::from_str::<Json<'_>>(&deep).is_err());
+        assert!(Json::read(&deep).is_err());
     }
 
     fn values() -> impl Strategy<Value = Value> {
@@ -444,14 +345,36 @@ mod tests {
         })
     }
 
+    /// Texts that are JSON, or nearly.
+    fn nearly_json() -> impl Strategy<Value = String> {
+        let torn = (values(), any::<prop::sample::Index>(), r#"[a{}\[\]",:\\u0-9 n\n-]{0,3}"#, 0..3_usize);
+        let torn = torn.prop_map(|(value, at, other, length)| {
+            let mut text: Vec<char> = value.to_string().chars().collect();
+            let at = at.index(text.len());
+            text.splice(at..text.len().min(at + length), other.chars());
+            text.into_iter().collect()
+        });
+        prop_oneof![torn, r#"[a{}\[\]",:\\u0-9 n\n-]{0,30}"#]
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn it_reads_what_serde_json_reads_and_nothing_else(text in nearly_json()) {
+            let read = Json::read(&text).ok().map(|json| Value::from(&json));
+            prop_assert_eq!(read, serde_json::from_str::<Value>(&text).ok());
+        }
+
         #[test]
         fn it_says_what_serde_json_says(value in values(), other in values()) {
             let text = value.to_string();
             let json = read(&text);
             prop_assert_eq!(&json, &Json::from(&value));
             prop_assert_eq!(Value::from(&json), value.clone());
-            prop_assert_eq!(serde_json::to_string(&json).unwrap(), text.clone());
+            let mut written = Vec::new();
+            json.write(&mut written);
+            prop_assert_eq!(String::from_utf8(written).unwrap(), text.clone());
             prop_assert_eq!(&json.to_static(), &json);
             prop_assert_eq!(json == Json::from(&other), value == other);
         }

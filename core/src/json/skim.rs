@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use fearless_simd::{Level, Simd, SimdBase, SimdMask, dispatch, u8x64};
 use memchr::memchr2;
 
-use crate::json::Json;
+use super::write::plain_length;
 
 /// Bytes that are looked at at once: one bit of a `u64` for each.
 const BLOCK: usize = 64;
@@ -18,7 +18,7 @@ const TO_BRACE: u8 = b'[' ^ b'{';
 
 /// A reader of one text.
 #[derive(Debug, Clone)]
-pub(super) struct Skim<'a> {
+pub(crate) struct Skim<'a> {
     text: &'a str,
     /// The byte that comes next.
     at: usize,
@@ -27,7 +27,7 @@ pub(super) struct Skim<'a> {
 /// A text that can't be JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected} at byte {at}")]
-pub(super) struct Malformed {
+pub(crate) struct Malformed {
     expected: &'static str,
     at: usize,
 }
@@ -52,19 +52,22 @@ struct Marks {
 // === impl Skim ===
 
 impl<'a> Skim<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    pub(crate) fn new(text: &'a str) -> Self {
         Self { text, at: 0 }
     }
 
     /// The first byte of what comes next; whitespace before it is passed over.
     fn peek(&mut self) -> Option<u8> {
-        let rest = self.text.as_bytes().get(self.at..)?;
-        self.at += rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))?;
-        self.text.as_bytes().get(self.at).copied()
+        loop {
+            match *self.text.as_bytes().get(self.at)? {
+                b' ' | b'\t' | b'\n' | b'\r' => self.at += 1,
+                first => return Some(first),
+            }
+        }
     }
 
     /// Reads an object: `member` is called with each key, and has to take the value, whole.
-    pub(super) fn members(
+    pub(crate) fn members(
         &mut self,
         mut member: impl FnMut(Cow<'a, str>, &mut Self) -> Result<(), Malformed>,
     ) -> Result<(), Malformed> {
@@ -83,7 +86,7 @@ impl<'a> Skim<'a> {
     }
 
     /// Reads an array: `item` has to take each value, whole.
-    pub(super) fn items(
+    pub(crate) fn items(
         &mut self,
         mut item: impl FnMut(&mut Self) -> Result<(), Malformed>,
     ) -> Result<(), Malformed> {
@@ -100,19 +103,22 @@ impl<'a> Skim<'a> {
     }
 
     /// Takes a string.
-    pub(super) fn string(&mut self) -> Result<Cow<'a, str>, Malformed> {
+    pub(crate) fn string(&mut self) -> Result<Cow<'a, str>, Malformed> {
         let malformed = self.malformed("a string");
-        let raw = if self.peek() == Some(b'"') { self.raw()? } else { return Err(malformed) };
-        let inner = raw.get(1..raw.len() - 1).unwrap_or_default();
-        let is_plain = !inner.bytes().any(|byte| byte == b'\\' || byte < b' ');
-        match is_plain {
-            true => Ok(Cow::Borrowed(inner)),
-            false => serde_json::from_str(raw).map(Cow::Owned).map_err(|_| malformed),
+        if !self.is_at_string() {
+            return Err(malformed);
         }
+        let (begin, bytes) = (self.at + 1, self.text.as_bytes());
+        let end = begin + plain_length(bytes.get(begin..).unwrap_or_default());
+        if let (Some(b'"'), Some(plain)) = (bytes.get(end), self.text.get(begin..end)) {
+            self.at = end + 1;
+            return Ok(Cow::Borrowed(plain));
+        }
+        serde_json::from_str(self.raw()?).map(Cow::Owned).map_err(|_| malformed)
     }
 
     /// Takes a value by `read`, or a `null`.
-    pub(super) fn unless_null<T>(
+    pub(crate) fn unless_null<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
     ) -> Result<Option<T>, Malformed> {
@@ -122,29 +128,28 @@ impl<'a> Skim<'a> {
         }
     }
 
+    /// Whether a string comes next.
+    pub(crate) fn is_at_string(&mut self) -> bool {
+        self.peek() == Some(b'"')
+    }
+
     /// Whether an object comes next.
-    pub(super) fn is_at_object(&mut self) -> bool {
+    pub(crate) fn is_at_object(&mut self) -> bool {
         self.peek() == Some(b'{')
     }
 
     /// Whether an array comes next.
-    pub(super) fn is_at_array(&mut self) -> bool {
+    pub(crate) fn is_at_array(&mut self) -> bool {
         self.peek() == Some(b'[')
     }
 
-    /// Takes a value, and reads it.
-    pub(super) fn value(&mut self) -> Result<Json<'a>, Malformed> {
-        let malformed = self.malformed("JSON");
-        serde_json::from_str(self.raw()?).map_err(|_| malformed)
-    }
-
     /// Passes over a value.
-    pub(super) fn pass(&mut self) -> Result<(), Malformed> {
+    pub(crate) fn pass(&mut self) -> Result<(), Malformed> {
         self.raw().map(drop)
     }
 
     /// Takes a value as it stands there.
-    pub(super) fn raw(&mut self) -> Result<&'a str, Malformed> {
+    pub(crate) fn raw(&mut self) -> Result<&'a str, Malformed> {
         let first = self.peek();
         let rest = self.text.get(self.at..).unwrap_or_default();
         let length = match first {
@@ -159,17 +164,17 @@ impl<'a> Skim<'a> {
     }
 
     /// Where the reader stands.
-    pub(super) fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.at
     }
 
     /// What was passed over since a position.
-    pub(super) fn since(&self, position: usize) -> &'a str {
+    pub(crate) fn since(&self, position: usize) -> &'a str {
         self.text.get(position..self.at).unwrap_or_default()
     }
 
     /// Makes sure that nothing is left.
-    pub(super) fn end(&mut self) -> Result<(), Malformed> {
+    pub(crate) fn end(&mut self) -> Result<(), Malformed> {
         match self.peek() {
             None => Ok(()),
             Some(_) => Err(self.malformed("the end")),
@@ -189,7 +194,7 @@ impl<'a> Skim<'a> {
         }
     }
 
-    fn malformed(&self, expected: &'static str) -> Malformed {
+    pub(super) fn malformed(&self, expected: &'static str) -> Malformed {
         Malformed { expected, at: self.at }
     }
 }
