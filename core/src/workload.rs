@@ -207,7 +207,7 @@ impl<'a> Workload<'a> {
         let job = self.kind.job_spec(self.object);
         let field = |name: &str| job.and_then(|job| job.get(name)).filter(|value| !value.is_null());
         let waits = match field("podReplacementPolicy") {
-            Some(policy) => policy == "Failed",
+            Some(policy) => policy.as_str() == Some("Failed"),
             None => field("podFailurePolicy").is_some(),
         };
         self.replicas() > 1 || !waits

@@ -1,6 +1,6 @@
 //! What the benches measure with: reviews as an API server sends them, and clusters with any number of offers.
 //!
-//! Also a module of the load bench in `benches/`.
+//! Also a module of the benches of the server and of instructions, in `benches/`.
 #![allow(
     dead_code,
     clippy::unwrap_used,

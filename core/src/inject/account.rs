@@ -139,7 +139,7 @@ fn standing(workload: &Workload<'_>, record: &Record, slot: &str, place: &Place)
 
 fn template<'a>(workload: &Workload<'a>, name: &str) -> Option<&'a Json<'a>> {
     let is_named =
-        |template: &&Json<'_>| template.at(&["metadata", "name"]).is_some_and(|named| *named == *name);
+        |template: &&Json<'_>| template.at(&["metadata", "name"]).and_then(Json::as_str) == Some(name);
     workload.claim_templates().iter().find(is_named)
 }
 

@@ -207,7 +207,7 @@ impl StorageQuestion<'_> {
         for template in classless {
             let name = template.at(&["metadata", "name"]).and_then(Json::as_str).unwrap_or_default();
             let modes = template.at(&["spec", "accessModes"]).and_then(Json::as_array);
-            let is_shared = modes.into_iter().flatten().any(|mode| *mode == *"ReadWriteMany");
+            let is_shared = modes.into_iter().flatten().any(|mode| mode.as_str() == Some("ReadWriteMany"));
             if is_shared && is_block {
                 fitted
                     .skipped

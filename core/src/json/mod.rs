@@ -140,12 +140,6 @@ impl<'a> Json<'a> {
     }
 }
 
-impl PartialEq<str> for Json<'_> {
-    fn eq(&self, other: &str) -> bool {
-        self.as_str() == Some(other)
-    }
-}
-
 impl<'a> From<&'a str> for Json<'a> {
     fn from(text: &'a str) -> Self {
         Self::String(Cow::Borrowed(text))

@@ -89,7 +89,7 @@ const NO_THEMES: [&str; 14] = [
 ];
 
 /// Trials wait more than they compute.
-const THREADS: usize = 3;
+const THREADS: usize = 4;
 
 fn main() -> ExitCode {
     match run() {

@@ -1,8 +1,7 @@
 //! How many instructions a review takes, counted by callgrind: a measure that no other load on the machine moves.
 //!
-//! `cargo bench --bench instructions` compares the counts with the limits in `instructions.limits` and fails above one;
-//! with `-- --record` it writes new limits. The counts are those of this machine's kind of processor and of the toolchain in
-//! `rust-toolchain.toml`.
+//! It compares the counts with those in the file `limits`, and fails above one; with `--record` it writes new limits. The
+//! counts are those of this machine's kind of processor and of the toolchain in `rust-toolchain.toml`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +9,7 @@
     clippy::indexing_slicing,
     reason = "a bench may panic when its own input is wrong"
 )]
+#[path = "../../../core/benches/sample/mod.rs"]
 mod sample;
 
 use std::{
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         run(&arguments[index + 1]);
         return ExitCode::SUCCESS;
     }
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.limits");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("limits");
     let counts: Vec<_> = REVIEWS.into_iter().chain([CHANGE]).map(|case| (case, count(case))).collect();
     if arguments.iter().any(|argument| argument == "--record") {
         let lines: String =
