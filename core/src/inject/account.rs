@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    additions::template_essence,
     record::{ChosenVolume, NotARecord, Record, Withdrawn},
     slot::{CLASS, ENV, MOUNT, POD, TEMPLATE, VOLUME},
+    templates::template_essence,
 };
 use crate::{discover::OfferId, intent::Intent, json::Json, keys, workload::Workload};
 

@@ -7,6 +7,7 @@ use super::{
     hash::{Hash, hash},
     record::{ChosenVolume, Record},
     slot::{CLASS, ENV, MOUNT, POD, Slot, TEMPLATE, VOLUME, slot, variable_slot},
+    templates::template_essence,
 };
 use crate::{
     intent::Intent,
@@ -243,15 +244,4 @@ fn add_all(entries: &mut Vec<Entry>, others: Vec<Entry>, lost: &mut Vec<(String,
             None => entries.push(other),
         }
     }
-}
-
-/// What of a claim template is ours to say: the server adds the rest.
-pub(super) fn template_essence<'a>(template: &'a Json<'a>) -> Json<'a> {
-    let part = |place: &[&str]| template.at(place).cloned().unwrap_or_default();
-    Json::object([
-        ("name", part(&["metadata", "name"])),
-        ("class", part(&["spec", "storageClassName"])),
-        ("modes", part(&["spec", "accessModes"])),
-        ("size", part(&["spec", "resources", "requests", "storage"])),
-    ])
 }

@@ -15,6 +15,7 @@ mod reconcile;
 pub mod record;
 mod slot;
 mod storage;
+mod templates;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use json_patch::PatchOperation;
 pub(crate) use patch::write;
 pub use patch::{Operation, standard};
-pub(crate) use reconcile::{annotate, claim_templates, empties, operations};
+pub(crate) use reconcile::{annotate, empties, operations};
+pub(crate) use templates::claim_templates;
 pub(crate) use volumes::CUT;
 
 use crate::{

@@ -1,4 +1,6 @@
 //! From additions to operations: the object's lists are made to hold the user's entries and ours.
+mod owner;
+
 use std::collections::BTreeMap;
 
 use json_patch::jsonptr::PointerBuf;
@@ -6,11 +8,12 @@ use serde_json::Value;
 
 use super::{
     Operation,
-    additions::{Additions, Entry, template_essence},
+    additions::{Additions, Entry},
     env::has_references,
     patch::{List, Operations, Owner, Wanted, below, path},
     record::Record,
     slot::{ANNOTATIONS, CLASS, ENV, MOUNT, POD, Slot, TEMPLATE, VOLUME, slot, variable_slot},
+    templates::{template_essence, template_name},
 };
 use crate::{
     json::{Json, Object},
@@ -105,48 +108,6 @@ pub(crate) fn annotate(
         }
     }
     operations.into_inner()
-}
-
-/// Puts the claim templates of a StatefulSet back as the server holds them, where they differ only by what is ours.
-pub(crate) fn claim_templates(
-    workload: &Workload<'_>,
-    stored: &Workload<'_>,
-    stored_record: Option<&Record>,
-) -> Vec<Operation> {
-    let mut operations = Operations::default();
-    let (now, then) = (workload.claim_templates(), stored.claim_templates());
-    let users = |templates: &[Json<'_>]| -> Vec<Json<'static>> {
-        templates.iter().filter_map(|template| users_template(template, stored_record)).collect()
-    };
-    if now != then && users(now) == users(then) {
-        operations.add(
-            path(&["spec", "volumeClaimTemplates"]),
-            Json::Array(then.iter().map(Json::to_static).collect()),
-        );
-    }
-    operations.into_inner()
-}
-
-/// A template as the user wrote it; `None` where all of it is ours.
-fn users_template(template: &Json<'_>, record: Option<&Record>) -> Option<Json<'static>> {
-    let name = template_name(template);
-    let owns = |place: &str, value: &Json<'_>| {
-        record.is_some_and(|record| record.owns(&slot(&[place, name]), value))
-    };
-    if owns(TEMPLATE, &template_essence(template)) {
-        return None;
-    }
-    let mut users = template.to_static();
-    if let Some(spec) = users.get_mut("spec").and_then(Json::as_object_mut)
-        && spec.get("storageClassName").is_some_and(|class| owns(CLASS, class))
-    {
-        spec.remove("storageClassName");
-    }
-    // The server fills it in and nobody writes it.
-    if let Some(template) = users.as_object_mut() {
-        template.remove("status");
-    }
-    Some(users)
 }
 
 /// The lists and maps of the user's that are there but empty and get something of ours.
@@ -306,82 +267,6 @@ impl<'a> Change<'a> {
         self.reconcile(VOLUME, path, current, "name", wanted, &Self::owner_of_volume);
     }
 
-    fn owner(&self, slot: &str, entry: &Json<'_>) -> Owner {
-        if self.owns(slot, entry) { Owner::Ours } else { Owner::User }
-    }
-
-    /// Apply merges mounts by their path: the user's volume may stand beside our `readOnly` or `subPath`.
-    fn owner_of_mount(&self, slot: &str, mount: &Json<'_>, stored: &[Json<'_>]) -> Owner {
-        if self.owns(slot, mount) {
-            return Owner::Ours;
-        }
-        let path = mount.text("mountPath");
-        let ours = stored.iter().find(|other| other.text("mountPath") == path);
-        // What the new object's record does not call ours was written whole by the user: nothing was merged.
-        let is_recorded = self.record.is_some_and(|record| record.has_slot(slot));
-        let ours =
-            ours.filter(|ours| is_recorded && self.stored.is_some_and(|(_, record)| record.owns(slot, ours)));
-        let (Some(ours), Some(map)) = (ours, mount.as_object()) else { return Owner::User };
-        let is_left = |field: &str, value: &Json<'_>| field != "mountPath" && ours.get(field) == Some(value);
-        // With our volume's name it is our mount, edited: the user's now, as it is.
-        if ours.text("name") == mount.text("name") || !map.iter().any(|(field, value)| is_left(field, value))
-        {
-            return Owner::User;
-        }
-        let users = map.iter().filter(|(field, value)| !is_left(field, value));
-        Owner::Both(Json::Object(users.map(|(field, value)| (field.to_owned(), value.to_static())).collect()))
-    }
-
-    /// Apply merges by name: the user's `valueFrom` may stand beside our `value` and the other way round, or two sources
-    /// in one `valueFrom`.
-    fn owner_of_variable(&self, slot: &str, entry: &Json<'_>) -> Owner {
-        let owner = self.owner_of_merged(slot, entry, &|field| ["value", "valueFrom"].contains(&field));
-        let Some(sources) = entry.get("valueFrom").and_then(Json::as_object).filter(|map| map.len() > 1)
-        else {
-            return owner;
-        };
-        if owner != Owner::User {
-            return owner;
-        }
-        let part = |keep: &dyn Fn(&str) -> bool| {
-            let mut entry = entry.to_static();
-            if let Some(sources) = entry.get_mut("valueFrom").and_then(Json::as_object_mut) {
-                sources.retain(keep);
-            }
-            entry
-        };
-        let ours = sources.iter().map(|(source, _)| source);
-        let ours = ours.into_iter().find(|source| self.owns(slot, &part(&|key| key == *source)));
-        ours.map_or(Owner::User, |ours| Owner::Both(part(&|key| key != ours)))
-    }
-
-    /// Likewise the user's `emptyDir` beside our claim.
-    fn owner_of_volume(&self, slot: &str, entry: &Json<'_>) -> Owner {
-        self.owner_of_merged(slot, entry, &|field| field != "name")
-    }
-
-    /// Whose an entry is that may hold several of what can only stand there alone.
-    fn owner_of_merged(&self, slot: &str, entry: &Json<'_>, is_alternative: &dyn Fn(&str) -> bool) -> Owner {
-        if self.owns(slot, entry) {
-            return Owner::Ours;
-        }
-        let Some(object) = entry.as_object() else { return Owner::User };
-        let part = |keep: &dyn Fn(&str) -> bool| {
-            let mut part = entry.to_static();
-            if let Some(object) = part.as_object_mut() {
-                object.retain(keep);
-            }
-            part
-        };
-        let alternatives: Vec<&str> =
-            object.iter().map(|(field, _)| field).filter(|field| is_alternative(field)).collect();
-        let is_ours = |ours: &str| self.owns(slot, &part(&|key| key == ours || !is_alternative(key)));
-        match alternatives.iter().find(|field| alternatives.len() > 1 && is_ours(field)) {
-            Some(ours) => Owner::Both(part(&|key| key != *ours)),
-            None => Owner::User,
-        }
-    }
-
     fn security_context(&mut self, wanted: Vec<Entry>) {
         let path = self.pod_path(&[SECURITY_CONTEXT]);
         let current = self.workload.security_context();
@@ -456,8 +341,4 @@ impl From<Entry> for Wanted {
     fn from(entry: Entry) -> Self {
         Self { key: entry.key, value: entry.value, takes_place: false }
     }
-}
-
-fn template_name<'a>(template: &'a Json<'a>) -> &'a str {
-    template.at(&["metadata", "name"]).and_then(Json::as_str).unwrap_or_default()
 }
