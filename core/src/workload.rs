@@ -1,6 +1,8 @@
 //! A workload as raw JSON: a borrowed view of what decisions look at. Nothing is ever written back through it.
 mod kind;
 
+use serde_json::Value;
+
 pub use self::kind::{Kind, Kinds, NotAKind};
 use crate::{
     decide::is_users,
@@ -57,7 +59,7 @@ pub const CONTAINERS: &str = "containers";
 /// The list of init containers.
 pub const INIT_CONTAINERS: &str = "initContainers";
 const CLAIM_TEMPLATES: &[&str] = &["spec", "volumeClaimTemplates"];
-const OWNERS: &[&str] = &["metadata", "ownerReferences"];
+pub(crate) const OWNERS: &[&str] = &["metadata", "ownerReferences"];
 const LABELS: &[&str] = &["metadata", "labels"];
 const ANNOTATIONS: &[&str] = &["metadata", "annotations"];
 
@@ -276,8 +278,13 @@ fn read_containers<'a>(
 
 /// Whether another object makes such a workload, and will make the next one as this one is: what a Job of a CronJob or a Pod
 /// of anything is to have stands in the template of its maker.
-pub fn is_made_by_another(kind: Kind, object: &Json<'_>) -> bool {
-    kind.is_made_once() && object.at(OWNERS).is_some_and(has_controller)
+pub fn is_made_by_another(kind: Kind, object: &Value) -> bool {
+    has_maker(kind, object.pointer("/metadata/ownerReferences").map(Json::from).as_ref())
+}
+
+/// Whether a workload with these owners is made by another object.
+pub(crate) fn has_maker(kind: Kind, owners: Option<&Json<'_>>) -> bool {
+    kind.is_made_once() && owners.is_some_and(has_controller)
 }
 
 /// Whether one of these owner references is a controller's.

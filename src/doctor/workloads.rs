@@ -3,7 +3,6 @@ use kube::Client;
 use opportune_core::{
     admit::{Mode, Options},
     discover::{Catalog, NamespaceLabel},
-    json::Json,
     keys, workload,
 };
 use serde_json::Value;
@@ -64,7 +63,7 @@ fn judge_namespaces(look: &Look<Vec<Value>>, options: &Options) -> Finding {
 
 /// Whether it has wishes, or holds what we added.
 fn is_ours(kind: workload::Kind, object: &Value) -> bool {
-    if workload::is_made_by_another(kind, &Json::from(object)) {
+    if workload::is_made_by_another(kind, object) {
         return false;
     }
     let own = object.pointer("/metadata/annotations");

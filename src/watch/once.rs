@@ -8,7 +8,6 @@ use kube::Client;
 use opportune_core::{
     discover::{Catalog, Inventory},
     intent::Intent,
-    json::Json,
     workload::{Kind, Kinds, is_made_by_another},
 };
 use serde_json::Value;
@@ -194,9 +193,8 @@ async fn each_workload(
     let mut pages = resource.pages(client, namespace);
     while let Some(objects) = pages.next().await? {
         let told = objects.iter().filter(|object| {
-            let json = Json::from(*object);
-            let is_made = Kind::of(object).is_some_and(|kind| is_made_by_another(kind, &json));
-            !is_made && (wanted == Wanted::All || has_key_of_ours(&json))
+            let Some(kind) = Kind::of(object) else { return wanted == Wanted::All };
+            !is_made_by_another(kind, object) && (wanted == Wanted::All || has_key_of_ours(kind, object))
         });
         told.for_each(&mut *take);
     }

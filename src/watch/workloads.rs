@@ -3,7 +3,7 @@
 use super::Change;
 use opportune_core::{
     discover::Labels,
-    json::{Json, Object},
+    json::Json,
     keys,
     workload::{Kind, Workload, is_made_by_another},
 };
@@ -236,16 +236,15 @@ impl Known {
     fn apply(&mut self, object: &Value) {
         let Some(id) = WorkloadId::of(object) else { return };
         let is_going = object.pointer("/metadata/deletionTimestamp").is_some();
-        let json = Json::from(object);
-        if is_going || is_made_by_another(id.kind, &json) || is_over(id.kind, object) {
+        if is_going || is_made_by_another(id.kind, object) || is_over(id.kind, object) {
             self.remove(&id);
             return;
         }
-        if !has_key_of_ours(&json) && !self.adopted.contains(&id) {
+        if !has_key_of_ours(id.kind, object) && !self.adopted.contains(&id) {
             if self.objects.remove(&id).is_some() {
                 self.dirty.insert(id.clone());
             }
-            self.note_other(id, &json);
+            self.note_other(id, object);
             return;
         }
         self.others.remove(&id);
@@ -270,8 +269,9 @@ impl Known {
         self.dirty.insert(id);
     }
 
-    fn note_other(&mut self, id: WorkloadId, object: &Json<'_>) {
-        let Ok(Some(workload)) = Workload::read(object) else { return };
+    fn note_other(&mut self, id: WorkloadId, object: &Value) {
+        let object = Json::from(object);
+        let Ok(Some(workload)) = Workload::read(&object) else { return };
         let other = Other { labels: workload.labels(), is_controlled: workload.is_controlled() };
         if self.others.get(&id) != Some(&other) {
             self.fresh.insert(id.clone());
@@ -377,11 +377,11 @@ fn is_rolled_out(object: &Value) -> bool {
     }
 }
 
-/// Whether a key of ours is on a workload or its pod template.
-pub(super) fn has_key_of_ours(object: &Json<'_>) -> bool {
-    let Ok(Some(workload)) = Workload::read(object) else { return false };
-    let maps = [workload.own_annotations(), workload.template_annotations()];
-    maps.into_iter().flatten().flat_map(Object::iter).any(|(key, _)| key.starts_with(keys::PREFIX))
+/// Whether a key of ours is on a workload of that kind or its pod template.
+pub(super) fn has_key_of_ours(kind: Kind, object: &Value) -> bool {
+    let annotations = |pointer: &str| object.pointer(pointer).and_then(Value::as_object);
+    let maps = [annotations("/metadata/annotations"), annotations(&kind.pod_annotations_pointer())];
+    maps.into_iter().flatten().flatten().any(|(key, _)| key.starts_with(keys::PREFIX))
 }
 
 /// The object without what changes all the time or is not looked at, as text.

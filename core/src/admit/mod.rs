@@ -20,7 +20,7 @@ use crate::{
     intent::Intent,
     json::Json,
     keys, warning,
-    workload::{Kind, Kinds, Malformed, Workload, is_made_by_another},
+    workload::{Kind, Kinds, Malformed, OWNERS, Workload, has_maker},
 };
 
 /// Where injection is on.
@@ -230,7 +230,7 @@ impl Options {
         }
         // What the controllers of Kubernetes make never reaches the webhook of a policy; an owner that somebody else wrote is no
         // way around it.
-        (self.selection.policy().is_none() && is_made_by_another(kind, object))
+        (self.selection.policy().is_none() && has_maker(kind, object.at(OWNERS)))
             .then_some("another object makes it: annotate the template of that one")
     }
 
