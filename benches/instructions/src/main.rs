@@ -40,8 +40,14 @@ const RUNS: u64 = 10;
 const MARGIN: f64 = 1.08;
 /// Limits further than this above what is measured are to be recorded anew.
 const SLACK: f64 = 0.85;
-const REVIEWS: [&str; 5] =
-    ["full-injection", "nothing-to-do", "update-without-change", "update-not-asking", "scale"];
+const REVIEWS: [&str; 6] = [
+    "full-injection",
+    "nothing-to-do",
+    "update-without-change",
+    "update-of-image",
+    "update-not-asking",
+    "scale",
+];
 /// One offer of [`sample::LARGE`] changes: it is taken, another catalog is made, and the last one is dropped.
 const CHANGE: &str = "catalog-after-a-change";
 const HEAD: &str = "\
@@ -129,6 +135,7 @@ fn run(case: &str) {
         "full-injection" => (sample::create(&WANTED), true),
         "nothing-to-do" => (sample::CREATE.to_vec(), false),
         "update-without-change" => (sample::update_without_change(&WANTED, &catalog), false),
+        "update-of-image" => (sample::update_of_image(&WANTED, &catalog), false),
         "update-not-asking" => (sample::UPDATE.to_vec(), false),
         "scale" => (sample::SCALE.to_vec(), false),
         _ => panic!("there is no case {case}: {REVIEWS:?}, {CHANGE}"),

@@ -66,6 +66,19 @@ pub fn create_numbered(wanted: &[&str]) -> Vec<u8> {
 
 /// The review of an update that changes nothing of a Deployment that was injected with these intents, by `catalog`.
 pub fn update_without_change(wanted: &[&str], catalog: &Catalog) -> Vec<u8> {
+    serde_json::to_vec(&update_of_injected(wanted, catalog)).unwrap()
+}
+
+/// The same, with another image: a new version of the app is rolled out.
+pub fn update_of_image(wanted: &[&str], catalog: &Catalog) -> Vec<u8> {
+    let mut review = update_of_injected(wanted, catalog);
+    let containers = &mut review["request"]["object"]["spec"]["template"]["spec"]["containers"];
+    let image = containers[0]["image"].as_str().unwrap().to_owned();
+    containers[0]["image"] = format!("{image}.1").into();
+    serde_json::to_vec(&review).unwrap()
+}
+
+fn update_of_injected(wanted: &[&str], catalog: &Catalog) -> Value {
     let mut review: Value = serde_json::from_slice(UPDATE).unwrap();
     let mut object = review["request"]["oldObject"].take();
     ask(&mut object, wanted);
@@ -76,7 +89,7 @@ pub fn update_without_change(wanted: &[&str], catalog: &Catalog) -> Vec<u8> {
     json_patch::patch(&mut object, &patch_of(&answer.body).unwrap()).unwrap();
     review["request"]["object"].clone_from(&object);
     review["request"]["oldObject"] = object;
-    serde_json::to_vec(&review).unwrap()
+    review
 }
 
 /// The patch in an answer, where there is one.

@@ -3,8 +3,6 @@ mod decide;
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::{Failure, Request, Verdict};
 use crate::{
     decide::{Decision, Outcome, Plan, is_users},
@@ -128,10 +126,10 @@ impl<'a> Versions<'a> {
         }
         let mut additions = Additions::default();
         if let Some(record) = &self.own {
-            additions.merge(Additions::standing_in(&self.new, record, &|_| true));
+            additions.merge(Additions::standing_in(&self.new, record));
         }
         if let Some((old, record)) = self.before() {
-            additions.merge(Additions::standing_in(old, record, &Intent::is_storage));
+            additions.merge(Additions::standing_in(old, record).only(&Intent::is_storage));
         }
         let additions = additions.without_users(&self.new, self.own.as_ref());
         patch.extend(inject::operations(&self.new, self.own.as_ref(), self.before(), additions, false));
@@ -158,13 +156,13 @@ impl<'a> Versions<'a> {
     }
 
     /// The object as the user wrote it, where something of ours is in the new one.
-    fn base(&self) -> Result<Option<Value>, Failure> {
+    fn base(&self) -> Result<Option<Json<'a>>, Failure> {
         let patch = taken_out(&self.new, self.own.as_ref(), self.before(), self.old.is_none());
         if patch.is_empty() {
             return Ok(None);
         }
-        let mut base = Value::from(self.new.object());
-        json_patch::patch(&mut base, &inject::standard(&patch))
+        let mut base = self.new.object().clone();
+        inject::apply(&patch, &mut base)
             .map_err(|error| Failure { field: "object".into(), reason: error.to_string() })?;
         Ok(Some(base))
     }
@@ -213,9 +211,8 @@ impl<'a> Versions<'a> {
         if self.is_noted || is_noted_so || !self.has_same_wishes(old) {
             return false;
         }
-        let mut after = Value::from(self.new.object());
-        json_patch::patch(&mut after, &inject::standard(patch)).is_ok()
-            && after.pointer(old.kind.template_pointer()).map(Json::from).as_ref() == old.template()
+        let mut after = self.new.object().clone();
+        inject::apply(patch, &mut after).is_ok() && after.at(old.kind.template()) == old.template()
     }
 
     /// The record of an injection.
@@ -252,25 +249,19 @@ impl<'a> Versions<'a> {
         record
     }
 
-    /// What the records say stands in both versions, less what the user has set since.
-    fn standing(&self, base: &Workload<'_>, is_kept: &dyn Fn(&Intent) -> bool) -> Additions {
-        let mut standing = Additions::default();
-        if let Some(record) = &self.own {
-            standing.merge(Additions::standing_in(&self.new, record, is_kept));
-        }
-        if let (Some(old), Some(record)) = (&self.old, &self.stored) {
-            standing.merge(Additions::standing_in(old, record, is_kept));
-        }
-        standing.without_users(base, None)
+    /// What the records say stands in the new version, and in what the server holds.
+    fn recorded_additions(&self) -> Vec<Additions> {
+        let new = self.own.as_ref().map(|record| Additions::standing_in(&self.new, record));
+        let stored = self.before().map(|(old, record)| Additions::standing_in(old, record));
+        new.into_iter().chain(stored).collect()
     }
 
     /// What to do where nothing can be decided on a workload that was injected before: leave it so.
     pub(super) fn as_before(&self, request: &Request<'_>) -> Option<Vec<Operation>> {
         let stored = self.stored.as_ref()?;
         let base = self.base().ok()?;
-        let base = base.as_ref().map(Json::from);
         let base = self.read_base(base.as_ref()).ok()?;
-        let additions = self.standing(&base, &|_| true);
+        let additions = standing(&self.recorded_additions(), &base, &|_| true);
         let mut plan = Plan::default();
         for (intent, offer) in &stored.offers {
             let outcome = Outcome::Kept { offer: offer.clone(), reason: String::new() };
@@ -294,4 +285,13 @@ impl<'a> Versions<'a> {
         let status = self.new.own_annotation(keys::STATUS).map(str::to_owned);
         inject::annotate(&self.new, self.own.as_ref(), Some(record.write()), status)
     }
+}
+
+/// What stands in any version of the intents that `is_kept` names, less what the user has set since.
+fn standing(recorded: &[Additions], base: &Workload<'_>, is_kept: &dyn Fn(&Intent) -> bool) -> Additions {
+    let mut standing = Additions::default();
+    for additions in recorded {
+        standing.merge(additions.only(is_kept));
+    }
+    standing.without_users(base, None)
 }

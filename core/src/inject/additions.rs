@@ -7,7 +7,7 @@ use super::{
     hash::{Hash, hash},
     record::{ChosenVolume, Record},
     slot::{CLASS, ENV, MOUNT, POD, Slot, TEMPLATE, VOLUME, slot, variable_slot},
-    templates::template_essence,
+    templates::{template_essence, template_name},
 };
 use crate::{
     intent::Intent,
@@ -60,6 +60,13 @@ impl Entry {
     pub(super) fn template(intent: &Intent, key: impl Into<String>, value: Json<'static>) -> Self {
         let hash = hash(&template_essence(&value));
         Self { hash, ..Self::new(intent, key, value) }
+    }
+
+    /// The same for the intents that `is_kept` names; `None` where none of them wants it.
+    fn only(&self, is_kept: &dyn Fn(&Intent) -> bool) -> Option<Self> {
+        let intents: BTreeSet<Intent> =
+            self.intents.iter().filter(|intent| is_kept(intent)).cloned().collect();
+        (!intents.is_empty()).then(|| Self { intents, ..self.clone() })
     }
 }
 
@@ -167,14 +174,16 @@ impl Additions {
         record.overwritten.clone_from(&self.overwritten);
     }
 
-    /// What a record says is ours in an object, as it stands there; only for the intents that `is_kept` names.
-    pub(crate) fn standing_in(
-        workload: &Workload<'_>,
-        record: &Record,
-        is_kept: &dyn Fn(&Intent) -> bool,
-    ) -> Self {
-        let finder = Finder { record, is_kept };
-        let mut found = Self::default();
+    /// What a record says is ours in an object, as it stands there.
+    pub(crate) fn standing_in(workload: &Workload<'_>, record: &Record) -> Self {
+        let finder = Finder { record };
+        let has_storage = record.added.keys().any(Intent::is_storage);
+        let mut found = Self {
+            replaced: record.replaced.clone(),
+            overwritten: record.overwritten.clone(),
+            claims: if has_storage { record.claims.clone() } else { BTreeMap::new() },
+            ..Self::default()
+        };
         for container in &workload.containers {
             for (map, place, entries, key) in [
                 (&mut found.env, ENV, container.env, "name"),
@@ -188,7 +197,7 @@ impl Additions {
         }
         found.volumes = finder.among(workload.volumes(), VOLUME, "name");
         for template in workload.claim_templates() {
-            let name = template.at(&["metadata", "name"]).and_then(Json::as_str).unwrap_or_default();
+            let name = template_name(template);
             found.templates.extend(finder.one(TEMPLATE, name, &template_essence(template), template));
             if let Some(class) = template.at(&["spec", "storageClassName"]) {
                 found.classes.extend(finder.one(CLASS, name, class, class));
@@ -197,26 +206,51 @@ impl Additions {
         for (field, value) in workload.security_context().into_iter().flat_map(Object::iter) {
             found.pod.extend(finder.one(POD, field, value, value));
         }
-        if !found.is_empty() {
-            let volumes = &found.volumes;
-            let is_there = |name: &String| volumes.iter().any(|volume| volume.key == *name);
-            let replaced = record.replaced.iter().filter(|(name, _)| is_there(name));
-            found.replaced = replaced.map(|(name, value)| (name.clone(), value.clone())).collect();
-            let stands = |slot: &Slot| found.slots().any(|(other, _)| other == *slot);
-            let overwritten = record.overwritten.iter().filter(|(slot, _)| stands(slot));
-            let overwritten = overwritten.map(|(slot, value)| (slot.clone(), value.clone())).collect();
-            found.overwritten = overwritten;
-            let storage = record.added.keys().any(|intent| intent.is_storage() && is_kept(intent));
-            found.claims = if storage { record.claims.clone() } else { BTreeMap::new() };
+        found.without_orphans()
+    }
+
+    /// What the intents want that `is_kept` names.
+    pub(crate) fn only(&self, is_kept: &dyn Fn(&Intent) -> bool) -> Self {
+        let kept = |entries: &Vec<Entry>| -> Vec<Entry> {
+            entries.iter().filter_map(|entry| entry.only(is_kept)).collect()
+        };
+        let contained = |map: &BTreeMap<String, Vec<Entry>>| -> BTreeMap<String, Vec<Entry>> {
+            let kept = map.iter().map(|(container, entries)| (container.clone(), kept(entries)));
+            kept.filter(|(_, entries)| !entries.is_empty()).collect()
+        };
+        let has_storage = Intent::parse("storage").is_ok_and(|storage| is_kept(&storage));
+        let only = Self {
+            env: contained(&self.env),
+            mounts: contained(&self.mounts),
+            volumes: kept(&self.volumes),
+            templates: kept(&self.templates),
+            classes: kept(&self.classes),
+            pod: kept(&self.pod),
+            replaced: self.replaced.clone(),
+            overwritten: self.overwritten.clone(),
+            claims: if has_storage { self.claims.clone() } else { BTreeMap::new() },
+        };
+        only.without_orphans()
+    }
+
+    /// Less what only goes with an entry that is not there.
+    fn without_orphans(mut self) -> Self {
+        if self.is_empty() {
+            return Self::default();
         }
-        found
+        let volumes = &self.volumes;
+        self.replaced.retain(|name, _| volumes.iter().any(|volume| volume.key == *name));
+        if !self.overwritten.is_empty() {
+            let stand: BTreeSet<Slot> = self.slots().map(|(slot, _)| slot).collect();
+            self.overwritten.retain(|slot, _| stand.contains(slot));
+        }
+        self
     }
 }
 
 /// Looks for what a record describes.
 struct Finder<'a> {
     record: &'a Record,
-    is_kept: &'a dyn Fn(&Intent) -> bool,
 }
 
 // === impl Finder ===
@@ -230,9 +264,11 @@ impl Finder<'_> {
         let slot = slot(&[place, key]);
         let hash = self.record.owned(&slot, essence)?;
         let wanting = self.record.added.iter().filter(|(_, slots)| slots.contains_key(&slot));
-        let intents: BTreeSet<Intent> =
-            wanting.map(|(intent, _)| intent).filter(|intent| (self.is_kept)(intent)).cloned().collect();
-        (!intents.is_empty()).then(|| Entry { intents, key: key.to_owned(), value: value.to_static(), hash })
+        let intents: BTreeSet<Intent> = wanting.map(|(intent, _)| intent.clone()).collect();
+        if intents.is_empty() {
+            return None;
+        }
+        Some(Entry { intents, key: key.to_owned(), value: value.to_static(), hash })
     }
 }
 

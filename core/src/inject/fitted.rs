@@ -28,6 +28,11 @@ pub(crate) struct Fitted {
 // === impl Fitted ===
 
 impl Fitted {
+    /// What stands there, and nothing to say of it.
+    pub(super) fn of(standing: &Additions) -> Self {
+        Self { additions: standing.clone(), ..Self::default() }
+    }
+
     /// The name of the Secret that is delivered for an offer: something points at it from now on.
     pub(super) fn secret(&mut self, intent: &Intent, offer: &Offer) -> String {
         self.secret.get_or_insert_with(|| secret_name(intent, &offer.id)).clone()

@@ -21,8 +21,8 @@ mod volumes;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use json_patch::PatchOperation;
-pub(crate) use patch::write;
 pub use patch::{Operation, standard};
+pub(crate) use patch::{apply, write};
 pub(crate) use reconcile::{annotate, empties, operations};
 pub(crate) use templates::claim_templates;
 pub(crate) use volumes::CUT;
@@ -139,11 +139,12 @@ fn answer(
     intent: &Intent,
     term: Option<&Term>,
 ) -> (Decision, Fitted) {
+    let standing = (before.standing)(intent);
     // A record alone proves nothing: what it calls ours must stand there.
     let in_use = before
         .records()
         .find_map(|record| record.in_use(intent, before.digest))
-        .filter(|_| !(before.standing)(intent).is_empty());
+        .filter(|_| !standing.is_empty());
     let is_enforced = term.is_some_and(Term::is_enforced);
     // What is enforced is never left out because it could not be delivered: a tenant could see to that.
     let withdrawn = before.withdrawn(intent).filter(|_| !is_enforced);
@@ -161,7 +162,7 @@ fn answer(
         is_enforced,
         skips_own: is_unasked && catalog.is_provider(target.namespace, intent),
     };
-    let (mut decision, fitted) = decide_one(catalog, target, before, &question, term);
+    let (mut decision, fitted) = decide_one(catalog, target, before, &question, term, &standing);
     if let Some(term) = term {
         decision.asker = term.asker.clone();
         decision.enforced = term.enforced().cloned();
@@ -184,6 +185,7 @@ fn decide_one(
     before: &Before<'_>,
     question: &Question<'_>,
     term: Option<&Term>,
+    standing: &Additions,
 ) -> (Decision, Fitted) {
     let intent = question.intent;
     let is_required = term.is_some_and(|term| term.is_required);
@@ -197,19 +199,16 @@ fn decide_one(
         && before.immutable_storage().is_some()
     {
         let wish = term.filter(|_| refused.is_none()).map(|term| term.is_required);
-        let standing = (before.standing)(intent);
-        let stored = storage::immutable(target, standing, (stored, record), catalog, intent, wish);
+        let stored = storage::immutable(target, standing.clone(), (stored, record), catalog, intent, wish);
         return (stored.decision, stored.fitted);
     }
     if let Some(outcome) = refused {
-        let standing = (before.standing)(intent);
         if let (Outcome::Forbidden(policy), true, false) =
             (&outcome, intent.is_storage(), standing.is_empty())
         {
             let reason = format!("policy {policy} forbids it, and data is there");
             let outcome = Outcome::Kept { offer: String::new(), reason };
-            let fitted = Fitted { additions: standing, ..Fitted::default() };
-            return (Decision::new(is_required, outcome), fitted);
+            return (Decision::new(is_required, outcome), Fitted::of(standing));
         }
         return (Decision::new(is_required, outcome), Fitted::default());
     }
@@ -219,15 +218,15 @@ fn decide_one(
         let asked =
             storage::StorageQuestion { question: *question, is_required, before: before_record, is_update };
         let stored = asked.answer(catalog, target);
-        still_there(stored.decision, stored.fitted, (before.standing)(intent))
+        still_there(stored.decision, stored.fitted, standing)
     } else {
         fit(catalog, target, question, is_required)
     };
     if matches!(decision.outcome, Outcome::Kept { .. }) && !intent.is_storage() {
-        return (decision, Fitted { additions: (before.standing)(intent), ..Fitted::default() });
+        return (decision, Fitted::of(standing));
     }
-    if before.is_delivery_away && needs_delivery(&fitted) && !before.has(intent, &fitted.additions) {
-        return without_delivery(decision, question, (before.standing)(intent));
+    if before.is_delivery_away && needs_delivery(&fitted) && !has(standing, &fitted.additions) {
+        return without_delivery(decision, question, standing);
     }
     decision.skipped.append(&mut fitted.skipped);
     decision.notes.append(&mut fitted.notes);
@@ -236,11 +235,20 @@ fn decide_one(
     (decision, fitted)
 }
 
+/// Whether all that a controller makes of these additions stands already, so that nothing new is to be delivered.
+fn has(standing: &Additions, additions: &Additions) -> bool {
+    let slots: Vec<_> = standing.slots().map(|(slot, entry)| (slot, &entry.value)).collect();
+    additions
+        .slots()
+        .filter(|(_, entry)| is_delivered(&entry.value))
+        .all(|(slot, entry)| slots.iter().any(|(other, value)| *other == slot && **value == entry.value))
+}
+
 /// What is there already stays, and nothing new is promised: nobody could make what it points at.
 fn without_delivery(
     mut decision: Decision,
     question: &Question<'_>,
-    standing: Additions,
+    standing: &Additions,
 ) -> (Decision, Fitted) {
     decision.skipped.clear();
     decision.notes.clear();
@@ -250,11 +258,11 @@ fn without_delivery(
     }
     let offer = question.in_use.map_or_else(String::new, |in_use| in_use.offer.to_string());
     decision.outcome = Outcome::Kept { offer, reason: Absence::DeliveryAway.to_string() };
-    (decision, Fitted { additions: standing, ..Fitted::default() })
+    (decision, Fitted::of(standing))
 }
 
 /// Storage always stays: what stands there is kept where nothing new can be decided.
-fn still_there(mut decision: Decision, fitted: Fitted, standing: Additions) -> (Decision, Fitted) {
+fn still_there(mut decision: Decision, fitted: Fitted, standing: &Additions) -> (Decision, Fitted) {
     let reason = match &decision.outcome {
         Outcome::Absent(Absence::Mounted(_)) => None,
         Outcome::Absent(absence) => Some(absence.to_string()),
@@ -264,7 +272,7 @@ fn still_there(mut decision: Decision, fitted: Fitted, standing: Additions) -> (
     match reason {
         Some(reason) if !standing.is_empty() => {
             decision.outcome = Outcome::Kept { offer: String::new(), reason };
-            (decision, Fitted { additions: standing, ..Fitted::default() })
+            (decision, Fitted::of(standing))
         }
         _ => (decision, fitted),
     }
@@ -387,16 +395,6 @@ impl Before<'_> {
         let (workload, record) = self.stored?;
         let storage = Intent::parse("storage").ok()?;
         (workload.kind == Kind::StatefulSet && record?.has(&storage)).then_some(storage)
-    }
-
-    /// Whether the workload has all of this already, so that nothing new is to be delivered.
-    fn has(&self, intent: &Intent, additions: &Additions) -> bool {
-        let standing = (self.standing)(intent);
-        let slots: Vec<_> = standing.slots().map(|(slot, entry)| (slot, &entry.value)).collect();
-        additions
-            .slots()
-            .filter(|(_, entry)| is_delivered(&entry.value))
-            .all(|(slot, entry)| slots.iter().any(|(other, value)| *other == slot && **value == entry.value))
     }
 }
 

@@ -118,6 +118,48 @@ impl From<&Operation> for PatchOperation {
     }
 }
 
+/// A place that is not there: an operation can't be applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("nothing to change at {0}")]
+pub(crate) struct NoSuchPlace(PointerBuf);
+
+/// Applies operations, as RFC 6902 has it.
+pub(crate) fn apply(operations: &[Operation], object: &mut Json<'_>) -> Result<(), NoSuchPlace> {
+    operations.iter().try_for_each(|operation| {
+        apply_one(operation, object).ok_or_else(|| NoSuchPlace(operation.path().clone()))
+    })
+}
+
+fn apply_one(operation: &Operation, object: &mut Json<'_>) -> Option<()> {
+    let Some((parent, token)) = operation.path().split_back() else {
+        match operation {
+            Operation::Add { value, .. } | Operation::Replace { value, .. } => *object = value.clone(),
+            Operation::Remove { .. } => return None,
+        }
+        return Some(());
+    };
+    let token = token.decoded();
+    let parent = parent.tokens().try_fold(object, |json, token| json.child_mut(&token.decoded()))?;
+    match (operation, parent) {
+        (Operation::Add { value, .. }, Json::Object(object)) => object.set(&token, value.clone()),
+        (Operation::Add { value, .. }, Json::Array(items)) => {
+            let index = if token == "-" { items.len() } else { token.parse().ok()? };
+            (index <= items.len()).then(|| items.insert(index, value.clone()))?;
+        }
+        (Operation::Replace { value, .. }, parent) => *parent.child_mut(&token)? = value.clone(),
+        (Operation::Remove { .. }, Json::Object(object)) => {
+            object.get(&token)?;
+            object.remove(&token);
+        }
+        (Operation::Remove { .. }, Json::Array(items)) => {
+            let index = token.parse().ok().filter(|index| *index < items.len())?;
+            items.remove(index);
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
 /// The operations as those who apply or send them take them.
 pub fn standard(operations: &[Operation]) -> Vec<PatchOperation> {
     operations.iter().map(PatchOperation::from).collect()
@@ -209,4 +251,54 @@ pub(super) fn below(path: &PointerBuf, token: &str) -> PointerBuf {
     let mut below = path.clone();
     below.push_back(token);
     below
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(json!(1)),
+            Just(json!([1, {"a": [2]}])),
+            Just(json!({"a": {"a~/b": [3, 4]}, "b": null})),
+            Just(json!({"a": [{"b": 5}, 6, []]})),
+        ]
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        let token =
+            prop_oneof![Just("a"), Just("b"), Just("a~/b"), Just("0"), Just("1"), Just("2"), Just("-")];
+        let path = prop::collection::vec(token, 0..4).prop_map(|tokens| path(&tokens));
+        (path, value(), 0..3_usize).prop_map(|(path, value, kind)| {
+            let value = Json::from(&value).to_static();
+            match kind {
+                0 => Operation::Add { path, value },
+                1 => Operation::Replace { path, value },
+                _ => Operation::Remove { path },
+            }
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn operations_do_what_those_of_json_patch_do(
+            before in value(),
+            operations in prop::collection::vec(operation(), 0..4),
+        ) {
+            let mut expected = before.clone();
+            let is_expected = json_patch::patch(&mut expected, &standard(&operations)).is_ok();
+            let mut after = Json::from(&before);
+            let is_applied = apply(&operations, &mut after).is_ok();
+            prop_assert_eq!(is_applied, is_expected);
+            if is_applied {
+                prop_assert_eq!(Value::from(&after), expected);
+            }
+        }
+    }
 }

@@ -55,6 +55,15 @@ impl<'a> Json<'a> {
         self.as_object_mut()?.get_mut(name)
     }
 
+    /// The member of that name, or the item of that index.
+    pub(crate) fn child_mut(&mut self, token: &str) -> Option<&mut Self> {
+        match self {
+            Self::Object(object) => object.get_mut(token),
+            Self::Array(items) => items.get_mut(token.parse::<usize>().ok()?),
+            _ => None,
+        }
+    }
+
     /// What stands at a place below it.
     pub fn at(&self, place: &[&str]) -> Option<&Self> {
         place.iter().try_fold(self, |value, field| value.get(field))
@@ -224,6 +233,14 @@ impl<'a> Object<'a> {
 
     pub(crate) fn push(&mut self, name: impl Into<Cow<'a, str>>, value: Json<'a>) {
         self.0.push((name.into(), value));
+    }
+
+    /// Puts a value in the place of what has that name, or behind all.
+    pub(crate) fn set(&mut self, name: &str, value: Json<'a>) {
+        match self.get_mut(name) {
+            Some(member) => *member = value,
+            None => self.push(name.to_owned(), value),
+        }
     }
 
     pub(crate) fn retain(&mut self, keep: &dyn Fn(&str) -> bool) {

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::{AdmissionResult, DeliveryState, Failure, Inheritance, Options, Request, Verdict, target},
-    Versions,
+    Versions, standing,
 };
 use crate::{
     decide::{Outcome, Plan, Subject, Terms, Wishes},
@@ -13,7 +13,6 @@ use crate::{
         record::{MAX_BYTES, Withdrawn},
     },
     intent::Intent,
-    json::Json,
     keys,
     warning::{self, did_you_mean},
     workload::{Workload, dotted},
@@ -59,7 +58,6 @@ impl Versions<'_> {
         options: &Options,
     ) -> Option<String> {
         let base = self.base().ok()?;
-        let base = base.as_ref().map(Json::from);
         let base = self.read_base(base.as_ref()).ok()?;
         let (terms, failure) = Self::terms(&base, namespace, catalog, options);
         failure.is_none().then(|| terms.digest())
@@ -72,7 +70,6 @@ impl Versions<'_> {
         options: &Options,
     ) -> Result<Verdict, Failure> {
         let base = self.base()?;
-        let base = base.as_ref().map(Json::from);
         let base = self.read_base(base.as_ref())?;
         let (mut terms, mut failure) = Self::terms(&base, request.namespace, catalog, options);
         if failure.is_none() {
@@ -100,7 +97,8 @@ impl Versions<'_> {
                 .then(|| target::enforced(catalog, request.namespace, &base, &terms)),
         };
         let untouched = if is_heard { BTreeSet::new() } else { self.untouched(&terms) };
-        let standing = |intent: &Intent| self.standing(&base, &|other| other == intent);
+        let recorded = self.recorded_additions();
+        let standing = |intent: &Intent| standing(&recorded, &base, &|other| other == intent);
         let before = Before {
             digest: &digest,
             own: self.own.as_ref(),
