@@ -6,7 +6,10 @@ mod read;
 pub(crate) mod skim;
 pub(crate) mod write;
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use serde_json::{Number, Value};
 
@@ -272,12 +275,16 @@ impl<'a> Object<'a> {
 
 impl PartialEq for Object<'_> {
     fn eq(&self, other: &Self) -> bool {
-        let is_there = |(place, (name, value)): (usize, &Member<'_>)| {
-            // Most often both are in the same order.
-            let here = other.0.get(place).filter(|(here, _)| here == name).map(|(_, value)| value);
-            here.or_else(|| other.get(name)) == Some(value)
-        };
-        self.len() == other.len() && self.0.iter().enumerate().all(is_there)
+        if self.len() != other.len() {
+            return false;
+        }
+        let mut pairs = self.0.iter().zip(&other.0);
+        if pairs.clone().all(|((name, _), (same, _))| name == same) {
+            return pairs.all(|((_, value), (_, other))| value == other);
+        }
+        // Not looked for one by one: who sends a large object in another order must not keep us busy.
+        let others: HashMap<&str, &Json<'_>> = other.iter().collect();
+        self.iter().all(|(name, value)| others.get(name) == Some(&value))
     }
 }
 
@@ -338,6 +345,19 @@ mod tests {
         assert!(Json::read(&deep).is_err());
     }
 
+    /// The same with the members of each object the other way round.
+    fn reversed(json: &Json<'_>) -> Json<'static> {
+        match json {
+            Json::Array(items) => Json::Array(items.iter().map(reversed).collect()),
+            Json::Object(object) => {
+                let members: Vec<_> = object.iter().collect();
+                let members = members.into_iter().rev();
+                Json::Object(members.map(|(name, value)| (name.to_owned(), reversed(value))).collect())
+            }
+            scalar => scalar.to_static(),
+        }
+    }
+
     fn values() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -387,6 +407,8 @@ mod tests {
             json.write(&mut written);
             prop_assert_eq!(String::from_utf8(written).unwrap(), text.clone());
             prop_assert_eq!(&json.to_static(), &json);
+            prop_assert_eq!(&reversed(&json), &json);
+            prop_assert_eq!(reversed(&json) == Json::from(&other), value == other);
             prop_assert_eq!(json == Json::from(&other), value == other);
         }
     }
