@@ -53,13 +53,17 @@ pub(crate) struct Entry {
 impl Entry {
     pub(super) fn new(intent: &Intent, key: impl Into<String>, value: Json<'static>) -> Self {
         let hash = hash(&value);
-        Self { intents: BTreeSet::from([intent.clone()]), key: key.into(), value, hash }
+        Self::known_by(hash, intent, key, value)
     }
 
-    /// A claim template.
+    /// A claim template: the server adds to it, so its record is of what is ours to say.
     pub(super) fn template(intent: &Intent, key: impl Into<String>, value: Json<'static>) -> Self {
         let hash = hash(&template_essence(&value));
-        Self { hash, ..Self::new(intent, key, value) }
+        Self::known_by(hash, intent, key, value)
+    }
+
+    fn known_by(hash: Hash, intent: &Intent, key: impl Into<String>, value: Json<'static>) -> Self {
+        Self { intents: BTreeSet::from([intent.clone()]), key: key.into(), value, hash }
     }
 
     /// The same for the intents that `is_kept` names; `None` where none of them wants it.
