@@ -215,6 +215,16 @@ impl<'a> Workload<'a> {
         self.replicas() > 1 || !waits
     }
 
+    /// Whether the entries of all lists are the same in which something of ours can stand.
+    pub(crate) fn has_same_entries(&self, other: &Self) -> bool {
+        let entries = |container: &Container<'a>| (container.name, container.env, container.mounts);
+        self.kind == other.kind
+            && self.containers.iter().map(entries).eq(other.containers.iter().map(entries))
+            && self.volumes() == other.volumes()
+            && self.claim_templates() == other.claim_templates()
+            && self.security_context() == other.security_context()
+    }
+
     /// The container of that name.
     pub fn container(&self, name: &str) -> Option<&Container<'a>> {
         self.containers.iter().find(|container| container.name == name)

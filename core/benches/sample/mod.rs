@@ -69,12 +69,12 @@ pub fn update_without_change(wanted: &[&str], catalog: &Catalog) -> Vec<u8> {
     serde_json::to_vec(&update_of_injected(wanted, catalog)).unwrap()
 }
 
-/// The same, with another image: a new version of the app is rolled out.
+/// The same, with another image: a new version of the app is rolled out. Its tag holds [`NUMBER`], as in [`create_numbered`].
 pub fn update_of_image(wanted: &[&str], catalog: &Catalog) -> Vec<u8> {
     let mut review = update_of_injected(wanted, catalog);
     let containers = &mut review["request"]["object"]["spec"]["template"]["spec"]["containers"];
     let image = containers[0]["image"].as_str().unwrap().to_owned();
-    containers[0]["image"] = format!("{image}.1").into();
+    containers[0]["image"] = format!("{image}-{NUMBER}").into();
     serde_json::to_vec(&review).unwrap()
 }
 

@@ -16,7 +16,7 @@ use crate::{
     decide::Plan,
     deliver::Delivery,
     discover::{Catalog, NamespaceLabel, Policy},
-    inject::{self, Operation, PatchOperation},
+    inject::{self, Operation, PatchOperation, owners::Owners},
     intent::Intent,
     json::Json,
     keys, warning,
@@ -328,7 +328,8 @@ pub fn take_out(object: &Value) -> Result<Vec<PatchOperation>, Failure> {
     let Some(workload) = Workload::read(&object)? else { return Ok(Vec::new()) };
     let record = versions::record(&workload)
         .map_err(|error| Failure::annotation(keys::INJECTED, error.to_string()))?;
-    Ok(inject::standard(&versions::taken_out(&workload, record.as_ref(), None, true)))
+    let owners = Owners::of(&workload, record.as_ref(), None);
+    Ok(inject::standard(&versions::taken_out(&workload, record.as_ref(), &owners, true)))
 }
 
 // === impl Verdict ===

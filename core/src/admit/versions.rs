@@ -1,7 +1,7 @@
 //! One workload as it is asked for and as the server holds it, with their records: what an update may change and what stays.
 mod decide;
 
-use std::collections::BTreeMap;
+use std::{cell::OnceCell, collections::BTreeMap};
 
 use super::{Failure, Request, Verdict};
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     inject::{
         self, Injection, Operation,
         additions::Additions,
+        owners::Owners,
         record::{NotARecord, Record, Withdrawn},
     },
     intent::Intent,
@@ -23,6 +24,8 @@ pub(super) struct Versions<'a> {
     own: Option<Record>,
     old: Option<Workload<'a>>,
     stored: Option<Record>,
+    /// Whose the entries of the new object are, found when it is first asked: that is a hash of each entry.
+    owners: OnceCell<Owners>,
     /// Whether something was written down in the new object's record.
     is_noted: bool,
 }
@@ -34,10 +37,10 @@ pub(super) fn record(workload: &Workload<'_>) -> Result<Option<Record>, NotAReco
 pub(super) fn taken_out<'a>(
     workload: &'a Workload<'a>,
     record: Option<&'a Record>,
-    stored: Option<(&'a Workload<'a>, &'a Record)>,
+    owners: &'a Owners,
     has_templates: bool,
 ) -> Vec<Operation> {
-    let mut patch = inject::operations(workload, record, stored, Additions::default(), has_templates);
+    let mut patch = inject::operations(workload, record, owners, Additions::default(), has_templates);
     patch.extend(inject::annotate(workload, record, None, None));
     patch
 }
@@ -56,7 +59,7 @@ impl<'a> Versions<'a> {
             None
         });
         let stored = old.as_ref().and_then(|old| record(old).ok().flatten());
-        Ok(Self { new, own, old, stored, is_noted: false })
+        Ok(Self { new, own, old, stored, owners: OnceCell::new(), is_noted: false })
     }
 
     /// The record of the object.
@@ -112,6 +115,11 @@ impl<'a> Versions<'a> {
         patch
     }
 
+    /// Whose the entries of the new object are.
+    fn owners(&self) -> &Owners {
+        self.owners.get_or_init(|| Owners::of(&self.new, self.own.as_ref(), self.before()))
+    }
+
     /// The object as the server holds it, where it has a record.
     fn before(&self) -> Option<(&Workload<'a>, &Record)> {
         self.old.as_ref().zip(self.stored.as_ref())
@@ -126,13 +134,13 @@ impl<'a> Versions<'a> {
         }
         let mut additions = Additions::default();
         if let Some(record) = &self.own {
-            additions.merge(Additions::standing_in(&self.new, record));
+            additions.merge(Additions::standing_in(&self.new, record, self.owners()));
         }
-        if let Some((old, record)) = self.before() {
-            additions.merge(Additions::standing_in(old, record).only(&Intent::is_storage));
+        if let Some(before) = self.standing_before() {
+            additions.merge(before.only(&Intent::is_storage));
         }
         let additions = additions.without_users(&self.new, self.own.as_ref());
-        patch.extend(inject::operations(&self.new, self.own.as_ref(), self.before(), additions, false));
+        patch.extend(inject::operations(&self.new, self.own.as_ref(), self.owners(), additions, false));
         // Without its record, the next update would find nothing of ours in it.
         patch.extend(self.annotated_as(&|key| {
             self.new.own_annotation(key).or_else(|| self.old.as_ref()?.own_annotation(key))
@@ -157,7 +165,7 @@ impl<'a> Versions<'a> {
 
     /// The object as the user wrote it, where something of ours is in the new one.
     fn base(&self) -> Result<Option<Json<'a>>, Failure> {
-        let patch = taken_out(&self.new, self.own.as_ref(), self.before(), self.old.is_none());
+        let patch = taken_out(&self.new, self.own.as_ref(), self.owners(), self.old.is_none());
         if patch.is_empty() {
             return Ok(None);
         }
@@ -194,7 +202,7 @@ impl<'a> Versions<'a> {
         status: Option<String>,
     ) -> Vec<Operation> {
         let is_new = self.old.is_none();
-        let mut patch = inject::operations(&self.new, self.own.as_ref(), self.before(), additions, is_new);
+        let mut patch = inject::operations(&self.new, self.own.as_ref(), self.owners(), additions, is_new);
         patch.extend(self.templates());
         match self.old.as_ref().filter(|old| self.comes_out_as(old, &patch, [&injected, &status])) {
             Some(old) => patch.extend(self.annotated_as(&|key| old.own_annotation(key))),
@@ -251,9 +259,27 @@ impl<'a> Versions<'a> {
 
     /// What the records say stands in the new version, and in what the server holds.
     fn recorded_additions(&self) -> Vec<Additions> {
-        let new = self.own.as_ref().map(|record| Additions::standing_in(&self.new, record));
-        let stored = self.before().map(|(old, record)| Additions::standing_in(old, record));
-        new.into_iter().chain(stored).collect()
+        let new = self.own.as_ref();
+        let new = new.map(|record| Additions::standing_in(&self.new, record, self.owners()));
+        // Most updates, such as one of an image, leave it as it is: to look for it once more would find the same.
+        let before = if self.stands_as_before() { None } else { self.standing_before() };
+        new.into_iter().chain(before).collect()
+    }
+
+    /// Whether both versions have the same record, and all that it can describe is the same.
+    fn stands_as_before(&self) -> bool {
+        let record = |workload: &Workload<'a>| workload.own_annotation(keys::INJECTED);
+        self.own.is_some()
+            && self
+                .old
+                .as_ref()
+                .is_some_and(|old| record(&self.new) == record(old) && self.new.has_same_entries(old))
+    }
+
+    /// What the record of what the server holds says stands there.
+    fn standing_before(&self) -> Option<Additions> {
+        let (old, record) = self.before()?;
+        Some(Additions::standing_in(old, record, &Owners::of(old, Some(record), None)))
     }
 
     /// What to do where nothing can be decided on a workload that was injected before: leave it so.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{
     hash::{Hash, hash},
+    owners::{Owner, Owners, class_of},
     record::{ChosenVolume, Record},
     slot::{CLASS, ENV, MOUNT, POD, Slot, TEMPLATE, VOLUME, slot, variable_slot},
     templates::{template_essence, template_name},
@@ -178,9 +179,15 @@ impl Additions {
         record.overwritten.clone_from(&self.overwritten);
     }
 
-    /// What a record says is ours in an object, as it stands there.
-    pub(crate) fn standing_in(workload: &Workload<'_>, record: &Record) -> Self {
-        let finder = Finder { record };
+    /// What a record says is ours in an object, as it stands there; `owners` are those of the object by this record.
+    pub(crate) fn standing_in(workload: &Workload<'_>, record: &Record, owners: &Owners) -> Self {
+        let among = |entries: &mut dyn Iterator<Item = (&str, &Json<'_>)>, owners: &[Owner], place: &str| {
+            let ours = entries.zip(owners).filter_map(|((key, value), owner)| match owner {
+                Owner::Ours(hash) => standing(record, &slot(&[place, key]), key, value, hash),
+                Owner::User | Owner::Both(_) => None,
+            });
+            ours.collect::<Vec<Entry>>()
+        };
         let has_storage = record.added.keys().any(Intent::is_storage);
         let mut found = Self {
             replaced: record.replaced.clone(),
@@ -188,28 +195,30 @@ impl Additions {
             claims: if has_storage { record.claims.clone() } else { BTreeMap::new() },
             ..Self::default()
         };
-        for container in &workload.containers {
-            for (map, place, entries, key) in [
-                (&mut found.env, ENV, container.env, "name"),
-                (&mut found.mounts, MOUNT, container.mounts, "mountPath"),
+        for (number, container) in workload.containers.iter().enumerate() {
+            let owners = owners.of_container(number);
+            for (map, place, entries, owners, key) in [
+                (&mut found.env, ENV, container.env, &owners.env, "name"),
+                (&mut found.mounts, MOUNT, container.mounts, &owners.mounts, "mountPath"),
             ] {
-                let entries = finder.among(entries, &slot(&[place, container.name]), key);
+                let mut entries = entries.iter().map(|entry| (entry.text(key), entry));
+                let entries = among(&mut entries, owners, &slot(&[place, container.name]));
                 if !entries.is_empty() {
                     map.insert(container.name.to_owned(), entries);
                 }
             }
         }
-        found.volumes = finder.among(workload.volumes(), VOLUME, "name");
-        for template in workload.claim_templates() {
-            let name = template_name(template);
-            found.templates.extend(finder.one(TEMPLATE, name, &template_essence(template), template));
-            if let Some(class) = template.at(&["spec", "storageClassName"]) {
-                found.classes.extend(finder.one(CLASS, name, class, class));
-            }
-        }
-        for (field, value) in workload.security_context().into_iter().flat_map(Object::iter) {
-            found.pod.extend(finder.one(POD, field, value, value));
-        }
+        let mut volumes = workload.volumes().iter().map(|volume| (volume.text("name"), volume));
+        found.volumes = among(&mut volumes, &owners.volumes, VOLUME);
+        let templates =
+            || workload.claim_templates().iter().map(|template| (template_name(template), template));
+        found.templates = among(&mut templates(), &owners.templates, TEMPLATE);
+        // One without a class is the user's.
+        let mut classes =
+            templates().map(|(name, template)| (name, class_of(template).unwrap_or(&Json::Null)));
+        found.classes = among(&mut classes, &owners.classes, CLASS);
+        let mut fields = workload.security_context().into_iter().flat_map(Object::iter);
+        found.pod = among(&mut fields, &owners.pod, POD);
         found.without_orphans()
     }
 
@@ -252,28 +261,16 @@ impl Additions {
     }
 }
 
-/// Looks for what a record describes.
-struct Finder<'a> {
-    record: &'a Record,
-}
-
-// === impl Finder ===
-
-impl Finder<'_> {
-    fn among(&self, entries: &[Json<'_>], place: &str, key: &str) -> Vec<Entry> {
-        entries.iter().filter_map(|entry| self.one(place, entry.text(key), entry, entry)).collect()
-    }
-
-    fn one(&self, place: &str, key: &str, essence: &Json<'_>, value: &Json<'_>) -> Option<Entry> {
-        let slot = slot(&[place, key]);
-        let hash = self.record.owned(&slot, essence)?;
-        let wanting = self.record.added.iter().filter(|(_, slots)| slots.contains_key(&slot));
-        let intents: BTreeSet<Intent> = wanting.map(|(intent, _)| intent.clone()).collect();
-        if intents.is_empty() {
-            return None;
-        }
-        Some(Entry { intents, key: key.to_owned(), value: value.to_static(), hash })
-    }
+/// An entry of ours as it stands there; `None` where it is of a remembered past, and no intent wants it now.
+fn standing(record: &Record, slot: &str, key: &str, value: &Json<'_>, hash: &Hash) -> Option<Entry> {
+    let wanting = record.added.iter().filter(|(_, slots)| slots.contains_key(slot));
+    let intents: BTreeSet<Intent> = wanting.map(|(intent, _)| intent.clone()).collect();
+    (!intents.is_empty()).then(|| Entry {
+        intents,
+        key: key.to_owned(),
+        value: value.to_static(),
+        hash: hash.clone(),
+    })
 }
 
 fn add_all(entries: &mut Vec<Entry>, others: Vec<Entry>, lost: &mut Vec<(String, Intent)>) {

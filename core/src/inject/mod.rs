@@ -9,6 +9,7 @@ mod files;
 mod fitted;
 pub(crate) mod hash;
 mod mapping;
+pub(crate) mod owners;
 mod patch;
 pub mod profile;
 mod reconcile;

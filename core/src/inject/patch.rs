@@ -2,6 +2,7 @@
 use json_patch::{AddOperation, PatchOperation, RemoveOperation, ReplaceOperation, jsonptr::PointerBuf};
 use serde_json::Value;
 
+use super::owners::Owner;
 use crate::json::{
     Json,
     write::{separate, write_string},
@@ -31,17 +32,6 @@ pub enum Operation {
     },
 }
 
-/// What one entry of a list is to us.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Owner {
-    /// The user's: it stays as it is.
-    User,
-    /// Ours: it goes, unless it is still wanted.
-    Ours,
-    /// Both, merged by name: what is left once ours is taken out.
-    Both(Json<'static>),
-}
-
 /// One entry that should stand in a list.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Wanted {
@@ -61,8 +51,8 @@ pub(super) struct List<'a> {
     pub current: Option<&'a Json<'a>>,
     /// The key of an entry.
     pub key_of: &'a dyn for<'e> Fn(&'e Json<'e>) -> &'e str,
-    /// Whose an entry is.
-    pub owner_of: &'a dyn Fn(&Json<'_>) -> Owner,
+    /// Whose its entries are; the user's, where nothing stands at an entry's place.
+    pub owners: &'a [Owner],
     /// The user's entry that ours took the place of.
     pub displaced: &'a dyn Fn(&str) -> Option<Json<'static>>,
     /// What stood there while the user had nothing in it: nothing at all, or an empty list or null.
@@ -199,10 +189,10 @@ impl Operations {
         let mut removed = Vec::new();
         for (index, entry) in entries.iter().enumerate() {
             let key = (list.key_of)(entry);
-            let new = match (list.owner_of)(entry) {
-                Owner::User => take(key, true),
-                Owner::Both(theirs) => Some(take(key, true).unwrap_or(theirs)),
-                Owner::Ours => match take(key, false).or_else(|| (list.displaced)(key)) {
+            let new = match list.owners.get(index) {
+                None | Some(Owner::User) => take(key, true),
+                Some(Owner::Both(theirs)) => Some(take(key, true).unwrap_or_else(|| theirs.clone())),
+                Some(Owner::Ours(_)) => match take(key, false).or_else(|| (list.displaced)(key)) {
                     Some(new) => Some(new),
                     None => {
                         removed.push(index);

@@ -1,6 +1,4 @@
 //! From additions to operations: the object's lists are made to hold the user's entries and ours.
-mod owner;
-
 use std::collections::BTreeMap;
 
 use json_patch::jsonptr::PointerBuf;
@@ -10,10 +8,11 @@ use super::{
     Operation,
     additions::{Additions, Entry},
     env::has_references,
-    patch::{List, Operations, Owner, Wanted, below, path},
+    owners::{Owner, Owners, class_of},
+    patch::{List, Operations, Wanted, below, path},
     record::Record,
     slot::{ANNOTATIONS, CLASS, ENV, MOUNT, POD, Slot, TEMPLATE, VOLUME, slot, variable_slot},
-    templates::{template_essence, template_name},
+    templates::template_name,
 };
 use crate::{
     json::{Json, Object},
@@ -28,31 +27,32 @@ const SECURITY_CONTEXT: &str = "securityContext";
 struct Change<'a> {
     workload: &'a Workload<'a>,
     record: Option<&'a Record>,
-    stored: Option<(&'a Workload<'a>, &'a Record)>,
+    owners: &'a Owners,
     operations: Operations,
 }
 
-/// The operations that make `workload` hold the user's entries and `additions`, and nothing else of what `record` calls
+/// The operations that make `workload` hold the user's entries and `additions`, and nothing else of what `owners` calls
 /// ours. With no additions, everything is taken out.
 ///
-/// `stored` is the object as the server holds it, with its record: by it, what a merge left of ours in an entry of the
-/// user's is found. Claim templates are changed only where `has_templates`: they can't be once a StatefulSet exists.
+/// Claim templates are changed only where `has_templates`: they can't be once a StatefulSet exists.
 pub(crate) fn operations<'a>(
     workload: &'a Workload<'a>,
     record: Option<&'a Record>,
-    stored: Option<(&'a Workload<'a>, &'a Record)>,
+    owners: &'a Owners,
     mut additions: Additions,
     has_templates: bool,
 ) -> Vec<Operation> {
     if record.is_none() && additions.is_empty() {
         return Vec::new();
     }
-    let mut change = Change { workload, record, stored, operations: Operations::default() };
+    let mut change = Change { workload, record, owners, operations: Operations::default() };
     change.volumes(additions.volumes, &additions.replaced);
-    for container in &workload.containers {
+    for (place, container) in workload.containers.iter().enumerate() {
+        let owners = owners.of_container(place);
         let env = additions.env.remove(container.name).unwrap_or_default();
-        change.env(container, env, &additions.overwritten);
-        change.mounts(container, additions.mounts.remove(container.name).unwrap_or_default());
+        change.env(container, &owners.env, env, &additions.overwritten);
+        let mounts = additions.mounts.remove(container.name).unwrap_or_default();
+        change.mounts(container, &owners.mounts, mounts);
     }
     change.security_context(additions.pod);
     if has_templates && workload.kind == Kind::StatefulSet {
@@ -135,7 +135,7 @@ pub(crate) fn empties(base: &Workload<'_>, additions: &Additions) -> BTreeMap<St
     for template in base.claim_templates() {
         let name = template_name(template);
         let has_class = additions.classes.iter().any(|entry| entry.key == name);
-        note(slot(&[CLASS, name]), template.at(&["spec", "storageClassName"]), has_class);
+        note(slot(&[CLASS, name]), class_of(template), has_class);
     }
     empties
 }
@@ -143,10 +143,6 @@ pub(crate) fn empties(base: &Workload<'_>, additions: &Additions) -> BTreeMap<St
 // === impl Change ===
 
 impl<'a> Change<'a> {
-    fn owns(&self, slot: &str, value: &Json<'_>) -> bool {
-        self.record.is_some_and(|record| record.owns(slot, value))
-    }
-
     /// Whether nothing can be there to do: nothing is wanted, and nothing is ours.
     fn stays(&self, wanted: &[Entry]) -> bool {
         wanted.is_empty() && self.record.is_none()
@@ -174,20 +170,16 @@ impl<'a> Change<'a> {
         place: &str,
         path: PointerBuf,
         current: Option<&Json<'_>>,
+        owners: &[Owner],
         key: &str,
         wanted: Vec<Wanted>,
-        owner: &dyn Fn(&Self, &str, &Json<'_>) -> Owner,
     ) {
         let mut operations = std::mem::take(&mut self.operations);
         let list = List {
             path,
             current,
             key_of: &|entry| entry.text(key),
-            owner_of: &|entry| match self.record {
-                // Without a record nothing is ours.
-                None => Owner::User,
-                Some(_) => owner(self, &slot(&[place, entry.text(key)]), entry),
-            },
+            owners,
             displaced: &|name| self.displaced(place, name),
             when_empty: self.when_empty(place),
         };
@@ -208,7 +200,13 @@ impl<'a> Change<'a> {
         Some(Json::object([("name", name.into()), ("emptyDir", original.into())]).to_static())
     }
 
-    fn env(&mut self, container: &Container<'_>, wanted: Vec<Entry>, overwritten: &BTreeMap<Slot, Value>) {
+    fn env(
+        &mut self,
+        container: &Container<'_>,
+        owners: &[Owner],
+        wanted: Vec<Entry>,
+        overwritten: &BTreeMap<Slot, Value>,
+    ) {
         if self.stays(&wanted) {
             return;
         }
@@ -225,7 +223,7 @@ impl<'a> Change<'a> {
         let wanted = wanted.collect();
         let current = self.raw(container, "env");
         let place = slot(&[ENV, container.name]);
-        self.reconcile(&place, path, current, "name", wanted, &Self::owner_of_variable);
+        self.reconcile(&place, path, current, owners, "name", wanted);
     }
 
     /// Whether a variable of ours stands before one that it names.
@@ -239,7 +237,7 @@ impl<'a> Change<'a> {
         })
     }
 
-    fn mounts(&mut self, container: &Container<'_>, wanted: Vec<Entry>) {
+    fn mounts(&mut self, container: &Container<'_>, owners: &[Owner], wanted: Vec<Entry>) {
         if self.stays(&wanted) {
             return;
         }
@@ -247,11 +245,7 @@ impl<'a> Change<'a> {
         let current = self.raw(container, "volumeMounts");
         let place = slot(&[MOUNT, container.name]);
         let wanted = wanted.into_iter().map(Wanted::from).collect();
-        let stored = self.stored.and_then(|(stored, _)| stored.container(container.name).map(|c| c.mounts));
-        let owner = |change: &Self, slot: &str, mount: &Json<'_>| {
-            change.owner_of_mount(slot, mount, stored.unwrap_or(&[]))
-        };
-        self.reconcile(&place, path, current, "mountPath", wanted, &owner);
+        self.reconcile(&place, path, current, owners, "mountPath", wanted);
     }
 
     fn volumes(&mut self, wanted: Vec<Entry>, replaced: &BTreeMap<String, Value>) {
@@ -264,7 +258,7 @@ impl<'a> Change<'a> {
         let wanted = wanted.collect();
         let current = self.workload.pod_spec().and_then(|spec| spec.get("volumes"));
         let path = self.pod_path(&["volumes"]);
-        self.reconcile(VOLUME, path, current, "name", wanted, &Self::owner_of_volume);
+        self.reconcile(VOLUME, path, current, &self.owners.volumes, "name", wanted);
     }
 
     fn security_context(&mut self, wanted: Vec<Entry>) {
@@ -277,11 +271,11 @@ impl<'a> Change<'a> {
             }
             return;
         };
-        let is_ours = |field: &str, value: &Json<'_>| self.owns(&slot(&[POD, field]), value);
-        let ours: Vec<String> = current
+        let ours: Vec<&str> = current
             .iter()
-            .filter(|(field, value)| is_ours(field, value))
-            .map(|(field, _)| field.to_owned())
+            .zip(&self.owners.pod)
+            .filter(|(_, owner)| owner.is_ours())
+            .map(|((field, _), _)| field)
             .collect();
         if wanted.is_empty() && !ours.is_empty() && ours.len() == current.len() {
             match self.when_empty(POD).map(|original| Json::from(original).to_static()) {
@@ -299,12 +293,12 @@ impl<'a> Change<'a> {
     }
 
     fn classes(&mut self, wanted: &[Entry]) {
-        for (index, template) in self.workload.claim_templates().iter().enumerate() {
+        for (place, template) in self.workload.claim_templates().iter().enumerate() {
             let name = template_name(template);
-            let index = index.to_string();
+            let index = place.to_string();
             let path = path(&["spec", "volumeClaimTemplates", &index, "spec", "storageClassName"]);
-            let current = template.at(&["spec", "storageClassName"]);
-            let is_ours = current.is_some_and(|class| self.owns(&slot(&[CLASS, name]), class));
+            let current = class_of(template);
+            let is_ours = self.owners.classes.get(place).is_some_and(Owner::is_ours);
             match wanted.iter().find(|entry| entry.key == name) {
                 Some(entry) if current != Some(&entry.value) => {
                     self.operations.add(path, entry.value.clone());
@@ -326,9 +320,7 @@ impl<'a> Change<'a> {
             path: path(&["spec", "volumeClaimTemplates"]),
             current,
             key_of: &|template| template_name(template),
-            owner_of: &|template| {
-                self.owner(&slot(&[TEMPLATE, template_name(template)]), &template_essence(template))
-            },
+            owners: &self.owners.templates,
             displaced: &|_| None,
             when_empty: self.when_empty(TEMPLATE),
         };

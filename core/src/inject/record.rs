@@ -260,17 +260,17 @@ impl Record {
         if before.is_empty() {
             return;
         }
-        if let Some(same) = before.iter().find(|record| record.flat() == self.flat()) {
+        if let Some(same) = before.iter().find(|record| flat(&record.added) == flat(&self.added)) {
             self.past = same.past.clone();
             self.forget();
             return;
         }
-        let mut seen: BTreeSet<(Slot, Hash)> = self.flat();
-        let contents = before.iter().map(|record| record.flat());
-        let pasts = before.iter().flat_map(|record| &record.past);
-        let pasts = pasts.map(|past| past.iter().map(|(slot, hash)| (slot.clone(), hash.clone())).collect());
+        let mut seen = flat(&self.added);
+        let contents = before.iter().map(|record| flat(&record.added));
+        let pasts = before.iter().flat_map(|record| &record.past).map(|past| past.iter().collect());
         for content in contents.chain(pasts) {
-            let new: BTreeMap<Slot, Hash> = content.difference(&seen).cloned().collect();
+            let new = content.difference(&seen).map(|(slot, hash)| ((*slot).clone(), (*hash).clone()));
+            let new: BTreeMap<Slot, Hash> = new.collect();
             seen.extend(content);
             if !new.is_empty() && self.past.len() + 1 < MAX_CONTENTS {
                 self.past.push(new);
@@ -286,11 +286,11 @@ impl Record {
             self.past.pop();
         }
     }
+}
 
-    fn flat(&self) -> BTreeSet<(Slot, Hash)> {
-        let slots = self.added.values().flatten();
-        slots.map(|(slot, hash)| (slot.clone(), hash.clone())).collect()
-    }
+/// What stands where, whichever intent wants it.
+fn flat(added: &BTreeMap<Intent, BTreeMap<Slot, Hash>>) -> BTreeSet<(&Slot, &Hash)> {
+    added.values().flatten().collect()
 }
 
 /// Whether `value` can be the variable that stood at `slot`.

@@ -29,6 +29,8 @@ pub enum Json<'a> {
     Array(Vec<Json<'a>>),
     /// An object.
     Object(Object<'a>),
+    /// Any of these, as it stands in a text: nobody looks into it, and only the same text is equal to it.
+    Raw(Cow<'a, str>),
 }
 
 /// The members of an object, in their order.
@@ -133,7 +135,7 @@ impl<'a> Json<'a> {
             Self::Null => true,
             Self::Array(items) => items.is_empty(),
             Self::Object(object) => object.is_empty(),
-            Self::Bool(_) | Self::Number(_) | Self::String(_) => false,
+            Self::Bool(_) | Self::Number(_) | Self::String(_) | Self::Raw(_) => false,
         }
     }
 
@@ -148,6 +150,7 @@ impl<'a> Json<'a> {
             Self::Object(object) => Json::Object(
                 object.iter().map(|(name, value)| (name.to_owned(), value.to_static())).collect(),
             ),
+            Self::Raw(text) => Json::Raw(Cow::Owned(text.clone().into_owned())),
         }
     }
 }
@@ -203,6 +206,8 @@ impl From<&Json<'_>> for Value {
             Json::Object(object) => {
                 Self::Object(object.iter().map(|(name, value)| (name.to_owned(), value.into())).collect())
             }
+            // What can't be read stays for nobody to read.
+            Json::Raw(text) => serde_json::from_str(text).unwrap_or_default(),
         }
     }
 }

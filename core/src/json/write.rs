@@ -16,6 +16,7 @@ impl Json<'_> {
             Self::Bool(false) => out.extend_from_slice(b"false"),
             Self::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
             Self::String(text) => write_string(text, out),
+            Self::Raw(text) => out.extend_from_slice(text.as_bytes()),
             Self::Array(items) => {
                 out.push(b'[');
                 for (place, item) in items.iter().enumerate() {

@@ -4,7 +4,7 @@ mod read;
 mod response;
 mod spec;
 
-use self::read::Operation;
+use self::{read::Operation, spec::Rest};
 pub use self::{read::Review, response::Response};
 use crate::{
     admit::{AdmissionResult, Failure, Options, Request, Verdict, admit, admit_uninjected},
@@ -126,10 +126,11 @@ impl Review<'_> {
         let Some(kind) = self.kind.filter(|kind| options.kinds.has(*kind)) else {
             return Ok(admit_uninjected(&self.object.value()?, namespace, catalog, options));
         };
-        let object = match self.operation {
-            Operation::Create => self.object.value_of_new(kind)?,
-            Operation::Update | Operation::Other => self.object.value()?,
+        let rest = match self.operation {
+            Operation::Update => Rest::Raw,
+            Operation::Create | Operation::Other => Rest::Dropped,
         };
+        let object = self.object.workload(kind, rest)?;
         if Kind::of_json(&object) != Some(kind) {
             let failure =
                 Failure { field: "request.object".into(), reason: format!("not a {}", kind.name()) };
@@ -138,7 +139,7 @@ impl Review<'_> {
             return Ok(Verdict { result, warnings, ..Verdict::default() });
         }
         let old = match self.operation {
-            Operation::Update => Some(self.old.value()?),
+            Operation::Update => Some(self.old.workload(kind, rest)?),
             Operation::Create | Operation::Other => None,
         };
         Ok(admit(&Request { namespace, object: &object, old: old.as_ref() }, catalog, options))

@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{API_VERSION, NotAReview, spec};
+use super::{
+    API_VERSION, NotAReview,
+    spec::{self, Rest},
+};
 use crate::{
     json::{
         Json, Object as Members,
@@ -229,11 +232,13 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// What is looked at of one that is new.
-    pub(super) fn value_of_new(&self, kind: Kind) -> Result<Json<'a>, NotAReview> {
+    /// What is looked at of a workload.
+    pub(super) fn workload(&self, kind: Kind, rest: Rest) -> Result<Json<'a>, NotAReview> {
         match self {
             // What can't be read in part is read whole, and what is wrong with it is told.
-            Self::Parts(parts) => parts.value(|raw| spec::read(raw, kind).map_or_else(|| value(raw), Ok)),
+            Self::Parts(parts) => {
+                parts.value(|raw| spec::read(raw, kind, rest).map_or_else(|| value(raw), Ok))
+            }
             Self::Absent | Self::Odd(_) => self.value(),
         }
     }

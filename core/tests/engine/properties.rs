@@ -246,16 +246,22 @@ proptest! {
     }
 
     #[test]
-    fn a_new_workload_is_decided_on_by_all_that_matters_of_it(
-        object in prop_oneof![workload(), damaged()],
+    fn a_workload_is_decided_on_by_all_that_matters_of_it(
+        (object, how) in prop_oneof![(workload(), 0..6_usize), (damaged(), 0..3_usize)],
         is_copy in any::<bool>(),
+        was in option::of(prop_oneof![workload(), damaged()]),
         world in world(),
     ) {
         let object = if is_copy { after(&object, &world) } else { object };
-        let body = serde_json::to_vec(&reviewed(object, &world, 0)).unwrap();
-        let whole = serde_json::from_slice::<Value>(&body).unwrap()["request"]["object"].take();
+        let mut review = reviewed(object, &world, how);
+        if let (1.., Some(was)) = (how, was) {
+            review["request"]["oldObject"] = after(&was, &world);
+        }
+        let body = serde_json::to_vec(&review).unwrap();
+        let whole = Json::from(&review["request"]["object"]);
+        let old = Some(Json::from(&review["request"]["oldObject"])).filter(|_| how > 0);
         let (catalog, options) = (world.catalog(), Options::default());
-        let verdict = admit(&Request { namespace: "blog", object: &Json::from(&whole), old: None }, &catalog, &options);
+        let verdict = admit(&Request { namespace: "blog", object: &whole, old: old.as_ref() }, &catalog, &options);
 
         let review = Review::read(&body).unwrap();
         let answer = review.decide(&catalog, &options).unwrap().to(&review);

@@ -42,6 +42,8 @@ pub(super) enum Body {
     CreateNumbered,
     Update,
     UpdateInjected,
+    /// Another image each time.
+    UpdateOfImage,
     Scale,
 }
 
@@ -50,6 +52,7 @@ pub(super) struct Bodies {
     create_asking: Vec<u8>,
     create_numbered: Vec<u8>,
     update_injected: Vec<u8>,
+    update_of_image: Vec<u8>,
 }
 
 const ALL: &[usize] = &[1, 8, 64];
@@ -72,6 +75,7 @@ pub(super) fn sections(only: Option<&str>) -> Vec<Section> {
     let update = vec![
         row("echo", Echo, UpdateInjected),
         row("parse", Parse, UpdateInjected),
+        row("opportune, injected before, another image", Opportune, UpdateOfImage),
         row("opportune, injected before, no change", Opportune, UpdateInjected),
         row("opportune, nothing to do", Opportune, Update),
     ];
@@ -137,6 +141,16 @@ impl Row {
         if self.server == Kind::Echo {
             return Ok((0, 0));
         }
+        if self.body == Body::UpdateOfImage {
+            for intent in WANTED {
+                let offer = at(&parsed, &format!("/response/auditAnnotations/{intent}"));
+                ensure!(
+                    self.server < Kind::Opportune || offer.is_string(),
+                    "{intent} was not decided: {}",
+                    context()
+                );
+            }
+        }
         let review: Value = serde_json::from_slice(body)?;
         ensure!(at(&parsed, "/response/uid") == at(&review, "/request/uid"), context());
         let Some(patch) = patch else { return Ok((0, 0)) };
@@ -162,6 +176,7 @@ impl Bodies {
             create_asking: sample::create(&WANTED),
             create_numbered: sample::create_numbered(&WANTED),
             update_injected: sample::update_without_change(&WANTED, &catalog),
+            update_of_image: sample::update_of_image(&WANTED, &catalog),
         }
     }
 
@@ -172,6 +187,7 @@ impl Bodies {
             Body::CreateNumbered => &self.create_numbered,
             Body::Update => sample::UPDATE,
             Body::UpdateInjected => &self.update_injected,
+            Body::UpdateOfImage => &self.update_of_image,
             Body::Scale => sample::SCALE,
         }
     }
