@@ -345,6 +345,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_read_is_the_same_as_the_same_text_and_written_as_it_stands() {
+        let text = r#"{"a": [1, {}]}"#;
+        let raw = Json::Raw(text.into());
+        assert_eq!(raw, raw.to_static());
+        assert_ne!(raw, read(text));
+        assert_ne!(raw, Json::Raw(r#"{"a":[1,{}]}"#.into()));
+        let mut written = Vec::new();
+        raw.write(&mut written);
+        assert_eq!(written, text.as_bytes());
+        assert_eq!(Value::from(&raw), json!({"a": [1, {}]}));
+    }
+
+    #[test]
     fn what_is_nested_too_deeply_is_an_error() {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
         assert!(Json::read(&deep).is_err());
