@@ -269,11 +269,8 @@ impl<'a> Versions<'a> {
     /// Whether both versions have the same record, and all that it can describe is the same.
     fn stands_as_before(&self) -> bool {
         let record = |workload: &Workload<'a>| workload.own_annotation(keys::INJECTED);
-        self.own.is_some()
-            && self
-                .old
-                .as_ref()
-                .is_some_and(|old| record(&self.new) == record(old) && self.new.has_same_entries(old))
+        let before = self.before();
+        before.is_some_and(|(old, _)| record(&self.new) == record(old) && self.new.has_same_entries(old))
     }
 
     /// What the record of what the server holds says stands there.

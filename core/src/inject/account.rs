@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     record::{ChosenVolume, NotARecord, Record, Withdrawn},
     slot::{CLASS, ENV, MOUNT, POD, TEMPLATE, VOLUME},
-    templates::template_essence,
+    templates::{class_of, template_essence},
 };
 use crate::{discover::OfferId, intent::Intent, json::Json, keys, workload::Workload};
 
@@ -124,9 +124,7 @@ fn standing(workload: &Workload<'_>, record: &Record, slot: &str, place: &Place)
         }
         Place::Volume(name) => workload.volumes().iter().find(|volume| volume.text("name") == name).cloned(),
         Place::Template(name) => template(workload, name).map(template_essence),
-        Place::Class(name) => {
-            template(workload, name).and_then(|template| template.at(&["spec", "storageClassName"])).cloned()
-        }
+        Place::Class(name) => template(workload, name).and_then(class_of).cloned(),
         Place::Security(field) => workload.security_context().and_then(|context| context.get(field)).cloned(),
         Place::Elsewhere(_) => None,
     };

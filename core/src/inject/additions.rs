@@ -5,10 +5,10 @@ use serde_json::Value;
 
 use super::{
     hash::{Hash, hash},
-    owners::{Owner, Owners, class_of},
+    owners::{Owner, Owners},
     record::{ChosenVolume, Record},
     slot::{CLASS, ENV, MOUNT, POD, Slot, TEMPLATE, VOLUME, slot, variable_slot},
-    templates::{template_essence, template_name},
+    templates::{class_of, template_essence, template_name},
 };
 use crate::{
     intent::Intent,
@@ -181,13 +181,6 @@ impl Additions {
 
     /// What a record says is ours in an object, as it stands there; `owners` are those of the object by this record.
     pub(crate) fn standing_in(workload: &Workload<'_>, record: &Record, owners: &Owners) -> Self {
-        let among = |entries: &mut dyn Iterator<Item = (&str, &Json<'_>)>, owners: &[Owner], place: &str| {
-            let ours = entries.zip(owners).filter_map(|((key, value), owner)| match owner {
-                Owner::Ours(hash) => standing(record, &slot(&[place, key]), key, value, hash),
-                Owner::User | Owner::Both(_) => None,
-            });
-            ours.collect::<Vec<Entry>>()
-        };
         let has_storage = record.added.keys().any(Intent::is_storage);
         let mut found = Self {
             replaced: record.replaced.clone(),
@@ -201,24 +194,23 @@ impl Additions {
                 (&mut found.env, ENV, container.env, &owners.env, "name"),
                 (&mut found.mounts, MOUNT, container.mounts, &owners.mounts, "mountPath"),
             ] {
-                let mut entries = entries.iter().map(|entry| (entry.text(key), entry));
-                let entries = among(&mut entries, owners, &slot(&[place, container.name]));
+                let entries = entries.iter().map(|entry| (entry.text(key), entry));
+                let entries = among(record, entries, owners, &slot(&[place, container.name]));
                 if !entries.is_empty() {
                     map.insert(container.name.to_owned(), entries);
                 }
             }
         }
-        let mut volumes = workload.volumes().iter().map(|volume| (volume.text("name"), volume));
-        found.volumes = among(&mut volumes, &owners.volumes, VOLUME);
+        let volumes = workload.volumes().iter().map(|volume| (volume.text("name"), volume));
+        found.volumes = among(record, volumes, &owners.volumes, VOLUME);
         let templates =
             || workload.claim_templates().iter().map(|template| (template_name(template), template));
-        found.templates = among(&mut templates(), &owners.templates, TEMPLATE);
+        found.templates = among(record, templates(), &owners.templates, TEMPLATE);
         // One without a class is the user's.
-        let mut classes =
-            templates().map(|(name, template)| (name, class_of(template).unwrap_or(&Json::Null)));
-        found.classes = among(&mut classes, &owners.classes, CLASS);
-        let mut fields = workload.security_context().into_iter().flat_map(Object::iter);
-        found.pod = among(&mut fields, &owners.pod, POD);
+        let classes = templates().map(|(name, template)| (name, class_of(template).unwrap_or(&Json::Null)));
+        found.classes = among(record, classes, &owners.classes, CLASS);
+        let fields = workload.security_context().into_iter().flat_map(Object::iter);
+        found.pod = among(record, fields, &owners.pod, POD);
         found.without_orphans()
     }
 
@@ -259,6 +251,20 @@ impl Additions {
         }
         self
     }
+}
+
+/// Those of the entries that are ours, each with its key in the list.
+fn among<'e>(
+    record: &Record,
+    entries: impl Iterator<Item = (&'e str, &'e Json<'e>)>,
+    owners: &[Owner],
+    place: &str,
+) -> Vec<Entry> {
+    let ours = entries.zip(owners).filter_map(|((key, value), owner)| match owner {
+        Owner::Ours(hash) => standing(record, &slot(&[place, key]), key, value, hash),
+        Owner::User | Owner::Both(_) => None,
+    });
+    ours.collect()
 }
 
 /// An entry of ours as it stands there; `None` where it is of a remembered past, and no intent wants it now.

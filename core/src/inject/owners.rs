@@ -3,7 +3,7 @@ use super::{
     hash::Hash,
     record::Record,
     slot::{CLASS, ENV, MOUNT, POD, TEMPLATE, VOLUME, slot},
-    templates::{template_essence, template_name},
+    templates::{class_of, template_essence, template_name},
 };
 use crate::{
     json::{Json, Object},
@@ -107,11 +107,6 @@ impl Owners {
         const NOTHING: &OfContainer = &OfContainer { env: Vec::new(), mounts: Vec::new() };
         self.containers.get(place).unwrap_or(NOTHING)
     }
-}
-
-/// The class that a claim template names.
-pub(super) fn class_of<'a>(template: &'a Json<'a>) -> Option<&'a Json<'a>> {
-    template.at(&["spec", "storageClassName"])
 }
 
 // === impl Records ===

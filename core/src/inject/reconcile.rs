@@ -8,11 +8,11 @@ use super::{
     Operation,
     additions::{Additions, Entry},
     env::has_references,
-    owners::{Owner, Owners, class_of},
+    owners::{Owner, Owners},
     patch::{List, Operations, Wanted, below, path},
     record::Record,
     slot::{ANNOTATIONS, CLASS, ENV, MOUNT, POD, Slot, TEMPLATE, VOLUME, slot, variable_slot},
-    templates::template_name,
+    templates::{class_of, template_name},
 };
 use crate::{
     json::{Json, Object},

@@ -64,3 +64,8 @@ pub(super) fn template_essence<'a>(template: &'a Json<'a>) -> Json<'a> {
 pub(super) fn template_name<'a>(template: &'a Json<'a>) -> &'a str {
     template.at(&["metadata", "name"]).and_then(Json::as_str).unwrap_or_default()
 }
+
+/// The class that a claim template names.
+pub(super) fn class_of<'a>(template: &'a Json<'a>) -> Option<&'a Json<'a>> {
+    template.at(&["spec", "storageClassName"])
+}
