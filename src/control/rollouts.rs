@@ -28,7 +28,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How long it is until what a dry run showed to change nothing is tried again: a webhook that is away changes nothing either.
 /// Doubled each time.
 const IDLE: Duration = Duration::from_secs(10);
-const LONGEST_IDLE: Duration = Duration::from_secs(600);
+/// How long until one that changed under our hands is tried again. Doubled each time, too.
+const CHANGED: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// What waits, and what is under way.
 #[derive(Debug, Default)]
@@ -36,12 +38,13 @@ pub(super) struct Rollouts {
     waiting: BTreeMap<WorkloadId, String>,
     /// Since when we see a rollout with that cause under way.
     seen: HashMap<WorkloadId, (String, Instant)>,
-    /// Causes for which a dry run showed that nothing would change.
-    idle: HashMap<WorkloadId, Idle>,
+    /// Causes that were tried in vain.
+    later: HashMap<WorkloadId, Later>,
 }
 
+/// When a cause is tried again.
 #[derive(Debug)]
-struct Idle {
+struct Later {
     cause: String,
     until: Instant,
     pause: Duration,
@@ -52,23 +55,23 @@ struct Idle {
 impl Rollouts {
     /// Wants a workload to be rolled out for `cause`.
     pub(super) fn want(&mut self, id: &WorkloadId, cause: String) {
-        if self.idle.get(id).is_some_and(|idle| idle.cause != cause) {
-            self.idle.remove(id);
+        if self.later.get(id).is_some_and(|later| later.cause != cause) {
+            self.later.remove(id);
         }
         self.waiting.insert(id.clone(), cause);
     }
 
-    /// Nothing would change for that cause, as things are.
-    fn put_off(&mut self, id: &WorkloadId, cause: &str, now: Instant) {
-        let pause = self.idle.get(id).map_or(IDLE, |idle| (idle.pause * 2).min(LONGEST_IDLE));
-        let idle = Idle { cause: cause.to_owned(), until: now + pause, pause };
-        self.idle.insert(id.clone(), idle);
+    /// Nothing can be done for that cause, as things are: it is tried again after `pause`, the first time.
+    fn put_off(&mut self, id: &WorkloadId, cause: &str, pause: Duration, now: Instant) {
+        let pause = self.later.get(id).map_or(pause, |later| (later.pause * 2).min(LONGEST));
+        let later = Later { cause: cause.to_owned(), until: now + pause, pause };
+        self.later.insert(id.clone(), later);
     }
 
     /// There is no reason for it any more.
     pub(super) fn forget(&mut self, id: &WorkloadId) {
         self.waiting.remove(id);
-        self.idle.remove(id);
+        self.later.remove(id);
     }
 
     /// Nothing more is to be done for that cause; another one, which came meanwhile, waits on.
@@ -100,7 +103,7 @@ impl Rollouts {
         if count >= AT_ONCE {
             return None;
         }
-        let is_due = |id: &WorkloadId| self.idle.get(id).is_none_or(|idle| idle.until <= now);
+        let is_due = |id: &WorkloadId| self.later.get(id).is_none_or(|later| later.until <= now);
         let next = self.waiting.iter().find(|(id, _)| !busy.contains(id.namespace.as_str()) && is_due(id));
         next.map(|(id, cause)| (id.clone(), cause.clone()))
     }
@@ -116,11 +119,11 @@ pub(super) async fn roll_out(controller: &Controller) -> Done {
             return if is_waiting { Done::Again(LOOK) } else { Done::Well };
         };
         match begin(controller, &id, &wanted).await {
-            Ok(Begun::Idle) => controller.rollouts().put_off(&id, &wanted, Instant::now()),
+            Ok(Begun::Idle) => controller.rollouts().put_off(&id, &wanted, IDLE, Instant::now()),
             Ok(Begun::Done) => controller.rollouts().settle(&id, &wanted),
             Err(Refusal::Conflict | Refusal::NotFound | Refusal::Terminating) => {
-                // It is looked at anew for whatever changed it.
-                controller.rollouts().settle(&id, &wanted);
+                // What changed it may have been looked at before this answer came, and nobody would look again.
+                controller.rollouts().put_off(&id, &wanted, CHANGED, Instant::now());
             }
             Err(Refusal::Refused(reason)) => {
                 tracing::warn!(workload = %id, reason, "not rolled out");
@@ -266,7 +269,7 @@ mod tests {
             rollouts.want(&web, "x".into());
             if rollouts.next(&none, Instant::now()).is_some() {
                 tried.push(start.elapsed().as_secs());
-                rollouts.put_off(&web, "x", Instant::now());
+                rollouts.put_off(&web, "x", IDLE, Instant::now());
             }
             tokio::time::advance(Duration::from_secs(1)).await;
         }

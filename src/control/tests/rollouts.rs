@@ -71,6 +71,22 @@ async fn a_rollout_that_fails_is_no_reason_for_more_than_one(#[case] answer: Ans
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rollout_of_what_changed_meanwhile_is_begun_again() {
+    let world = World::new();
+    let _leader = world.lead_with_rollouts();
+    world.create("web", &ROLLOUT);
+    sleep(60 * SECOND).await;
+    // What changed it was seen before the API server said so: no other event follows.
+    world.api.refuse("PATCH", "deployments", Answer::Code(409), 2);
+    world.api.put(SOURCE, credentials("changed"));
+    sleep(60 * SECOND).await;
+    assert_eq!(world.events("web").iter().filter(|reason| *reason == "Refreshed").count(), 1);
+    changes(&world);
+    sleep(600 * SECOND).await;
+    assert_eq!(changes(&world), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_leaders_for_a_while_do_no_harm() {
     let world = World::new();
     let leaders = [world.lead_with_rollouts(), world.lead_with_rollouts()];
