@@ -5,6 +5,7 @@ use crate::{
     component::Setting,
     free_address,
     kubeconfig::{self, Credential},
+    logs,
     process::Process,
     program,
 };
@@ -139,6 +140,9 @@ impl ControlPlane {
         let environment = vec![
             ("KUBECONFIG".into(), kubeconfig.into()),
             ("KUBECACHEDIR".into(), self.file("kubectl-cache").into()),
+            // A run is over before it pays to look for garbage: a quarter of its time.
+            ("GOGC".into(), "off".into()),
+            ("GOMEMLIMIT".into(), "512MiB".into()),
         ];
         Ok(Tool::new(self.assets.program("kubectl")?, environment))
     }
@@ -441,5 +445,10 @@ impl ControlPlane {
 impl Drop for ControlPlane {
     fn drop(&mut self) {
         self.stop();
+        if let Some(folder) = logs::folder()
+            && let Err(error) = self.keep_logs(&folder)
+        {
+            println!("{error:#}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use hyper::{
     header::{CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
     sync::{
@@ -28,6 +28,8 @@ use tokio_rustls::{
 
 /// A review as large as what API servers send.
 const REVIEW: &str = include_str!("../../core/tests/engine/reviews/deployment-create-ssa.json");
+/// Variables of its own that each further container has.
+const VARIABLES: usize = 10;
 /// What stands in the place of its workload's name.
 const NAME: &str = "NAME-OF-THE-WORKLOAD";
 
@@ -64,6 +66,23 @@ impl Reviews {
         for (key, value) in annotations {
             written.insert(format!("opportune.libre.sh/{key}"), (*value).into());
         }
+        Ok(Self { text: review.to_string().into(), made: Arc::default() })
+    }
+
+    /// The same with so many further containers, each with many variables of its own: a decision takes as much longer.
+    ///
+    /// # Errors
+    /// The sample has no containers.
+    pub fn with_containers(self, further: usize) -> Result<Self> {
+        let mut review: Value = serde_json::from_str(&self.text)?;
+        let containers = review.pointer_mut("/request/object/spec/template/spec/containers");
+        let containers = containers.and_then(Value::as_array_mut).context("no containers")?;
+        let variable = |number| json!({"name": format!("VARIABLE_{number}"), "value": "of its own"});
+        let variables: Vec<_> = (0..VARIABLES).map(variable).collect();
+        containers.extend((0..further).map(|number| {
+            let name = format!("further-{number}");
+            json!({"name": name, "image": "example.org/further:1", "env": variables})
+        }));
         Ok(Self { text: review.to_string().into(), made: Arc::default() })
     }
 

@@ -236,4 +236,4 @@ async fn every_attack_on_credentials_fails_and_is_seen() -> Result<()> {
     nothing_is_found_anywhere(&scene).await
 }
 
-trials![own every_attack_on_credentials_fails_and_is_seen];
+trials![patient every_attack_on_credentials_fails_and_is_seen];

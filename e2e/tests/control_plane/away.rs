@@ -169,5 +169,5 @@ fn status(plane: &ControlPlane, namespace: &str, manifest: &Value) -> Result<Str
 trials![
     own a_killed_webhook_stops_only_what_must_not_be_missed,
     own a_restarted_api_server_is_followed_again_at_once,
-    own an_api_server_that_stays_away_ends_readiness_until_it_is_back,
+    patient an_api_server_that_stays_away_ends_readiness_until_it_is_back,
 ];

@@ -134,5 +134,5 @@ async fn a_thousand_workloads_at_once_are_all_served_by_two_replicas_with_half_a
 }
 
 trials![
-    own a_thousand_workloads_at_once_are_all_served_by_two_replicas_with_half_a_processor_each,
+    alone a_thousand_workloads_at_once_are_all_served_by_two_replicas_with_half_a_processor_each,
 ];

@@ -185,5 +185,5 @@ async fn the_api_server_is_away(installed: &Installed) -> Result<()> {
 }
 
 trials![
-    own a_killed_leader_and_an_api_server_that_is_away_lose_none_of_a_thousand_workloads,
+    patient a_killed_leader_and_an_api_server_that_is_away_lose_none_of_a_thousand_workloads,
 ];

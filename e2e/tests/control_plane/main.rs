@@ -88,8 +88,9 @@ const NO_THEMES: [&str; 14] = [
     "writer",
 ];
 
-/// Trials wait more than they compute.
-const THREADS: usize = 4;
+/// Trials that are at work at once on the shared control plane, and as many with one of their own: they wait more than they
+/// compute.
+const AT_ONCE: u32 = 3;
 
 fn main() -> ExitCode {
     match run() {
@@ -103,16 +104,17 @@ fn main() -> ExitCode {
 
 fn run() -> Result<Conclusion> {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(THREADS);
+    let at_once = arguments.test_threads.map_or(Ok(AT_ONCE), u32::try_from)?;
     ensure_every_file_is_a_theme()?;
-    let run = Arc::new(Run::new()?);
+    let run = Arc::new(Run::new(at_once, logs()?)?);
     let mut cases: Vec<_> =
         themes().into_iter().flat_map(|(theme, cases)| cases.iter().map(move |c| (theme, c))).collect();
-    // The exclusive ones last, or all others wait for them in the middle.
-    cases.sort_by_key(|(_, case)| case.is_exclusive());
+    cases.sort_by_key(|(_, case)| case.rank());
+    // Each has a thread, so that nobody is kept from their turn by those that wait for theirs.
+    arguments.test_threads = Some(cases.len());
     let trials: Vec<Trial> = cases.into_iter().map(|(theme, case)| case.trial(theme, &run)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    run.finish(conclusion.has_failed(), &logs()?)?;
+    run.finish(conclusion.has_failed())?;
     Ok(conclusion)
 }
 

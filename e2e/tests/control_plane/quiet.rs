@@ -32,4 +32,4 @@ async fn a_quiet_cluster_keeps_its_replica_ready_and_its_watches_heard_of() -> R
     Ok(())
 }
 
-trials![own a_quiet_cluster_keeps_its_replica_ready_and_its_watches_heard_of];
+trials![patient a_quiet_cluster_keeps_its_replica_ready_and_its_watches_heard_of];

@@ -227,4 +227,4 @@ async fn workloads_get_what_came_after_them() -> Result<()> {
     Ok(())
 }
 
-trials![own workloads_get_what_came_after_them];
+trials![patient workloads_get_what_came_after_them];

@@ -114,4 +114,4 @@ async fn an_authority_and_two_certificates_are_replaced_under_load_and_no_worklo
     Ok(())
 }
 
-trials![own an_authority_and_two_certificates_are_replaced_under_load_and_no_workload_is_missed];
+trials![patient an_authority_and_two_certificates_are_replaced_under_load_and_no_workload_is_missed];

@@ -256,4 +256,4 @@ async fn what_cannot_be_delivered_is_taken_back_once() -> Result<()> {
     Ok(())
 }
 
-trials![own what_cannot_be_delivered_is_taken_back_once];
+trials![patient what_cannot_be_delivered_is_taken_back_once];
