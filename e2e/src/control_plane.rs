@@ -76,10 +76,7 @@ impl ControlPlane {
             directory: tempfile::Builder::new().prefix("opportune-e2e-").tempdir()?,
         };
         plane.write_files()?;
-        for component in Component::ALL {
-            plane.start_component(component)?;
-        }
-        plane.wait_until_ready()?;
+        plane.start_again()?;
         Ok(plane)
     }
 
@@ -274,7 +271,8 @@ impl ControlPlane {
     /// It does not start: then with the end of its log.
     pub fn start_api_server(&self) -> Result<()> {
         self.start_component(Component::ApiServer)?;
-        self.wait_until_ready()
+        self.wait_for_api_server()?;
+        self.wait_for_controllers()
     }
 
     /// Kills the API server and starts it again. Its figures begin at zero, its audit log goes on.
@@ -293,8 +291,12 @@ impl ControlPlane {
     pub fn start_again(&self) -> Result<()> {
         for component in Component::ALL {
             self.start_component(component)?;
+            if component == Component::ApiServer {
+                // The controller manager waits 10 s for it, and ends; on a node, it would be started again.
+                self.wait_for_api_server()?;
+            }
         }
-        self.wait_until_ready()
+        self.wait_for_controllers()
     }
 
     /// The ids of the processes that were started and not stopped.
@@ -398,13 +400,13 @@ impl ControlPlane {
         let _ = self.running().remove(&component);
     }
 
-    fn wait_until_ready(&self) -> Result<()> {
+    fn wait_for_api_server(&self) -> Result<()> {
         let start = Instant::now();
         let kubectl = self.kubectl_for(&self.kubeconfig())?;
         loop {
             self.running().values_mut().try_for_each(Process::ensure_running)?;
             match kubectl.run(&["get", "--raw", "/readyz", "--request-timeout=5s"]) {
-                Ok(_) => break,
+                Ok(_) => return Ok(()),
                 Err(error) if start.elapsed() > START => {
                     let server = self.running().get(&Component::ApiServer).map(Process::tail);
                     bail!(
@@ -415,6 +417,9 @@ impl ControlPlane {
                 Err(_) => thread::sleep(PAUSE),
             }
         }
+    }
+
+    fn wait_for_controllers(&self) -> Result<()> {
         // Made by the controller manager, so that it is known to be at work.
         self.wait_for_service_account("default")?;
         self.running().values_mut().try_for_each(Process::ensure_running)

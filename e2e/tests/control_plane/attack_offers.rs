@@ -174,6 +174,11 @@ async fn offering_what_one_may_not_read(scene: &Scene) -> Result<()> {
 
 async fn offering_what_is_for_no_app(scene: &Scene) -> Result<()> {
     let tenant = scene.tenant("hoarder").await?;
+    // A token of a ServiceAccount that is not there yet is deleted.
+    eventually("there is a ServiceAccount", READ, async || {
+        scene.admin.get("ServiceAccount", &tenant, "default").await.map(Some)
+    })
+    .await?;
     let types =
         ["kubernetes.io/service-account-token", "helm.sh/release.v1", "bootstrap.kubernetes.io/token"];
     for (number, type_) in types.iter().enumerate() {

@@ -5,6 +5,7 @@ use crate::{
     installed::Installed,
     trial::trials,
     workload::{Kind, annotation, plain, text, variables, wishing},
+    writer,
 };
 use anyhow::{Context, Result, bail, ensure};
 use opportune_e2e::{Tool, eventually};
@@ -191,7 +192,8 @@ impl Scene {
         ] {
             is_enforced(&self.patched("standing", kind, &patch)?).context(what)?;
         }
-        let replaced = self.tenant.feed(&["-n", TENANT, "replace", "-o", "json", "-f", "-"], &manifest.to_string())?;
+        let arguments = ["-n", TENANT, "replace", "-o", "json", "-f", "-"];
+        let replaced = writer::replace(&self.tenant, &arguments, &manifest.to_string())?;
         is_enforced(&serde_json::from_str(&replaced)?).context("replacing it")?;
         // The last one: Kubernetes collects what an owner that is not there has left.
         let owner = json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x",

@@ -90,7 +90,7 @@ const NO_THEMES: [&str; 14] = [
 
 /// Trials that are at work at once on the shared control plane, and as many with one of their own: they wait more than they
 /// compute.
-const AT_ONCE: u32 = 3;
+const AT_ONCE: u32 = 2;
 
 fn main() -> ExitCode {
     match run() {

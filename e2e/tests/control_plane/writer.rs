@@ -92,8 +92,8 @@ impl Writer {
     }
 }
 
-/// It reads before it writes, and a controller may write in between.
-fn replace(kubectl: &Tool, arguments: &[&str], input: &str) -> Result<String> {
+/// `kubectl replace` with these arguments: it reads before it writes, and a controller may write in between.
+pub fn replace(kubectl: &Tool, arguments: &[&str], input: &str) -> Result<String> {
     loop {
         match kubectl.feed(arguments, input) {
             Err(error) if error.to_string().contains("the object has been modified") => {}
