@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use opportune_e2e::{ControlPlane, Options, eventually, free_address};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(30);
 /// The Lease of a leader that was killed is free after 15 s.
 const TAKEN_OVER: Duration = Duration::from_secs(25);
 

@@ -13,7 +13,7 @@ use std::{
 /// Where the chart is installed.
 pub const SYSTEM: &str = "opportune-system";
 /// How long a start may take beside other work.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(30);
 
 /// One of the chart's two roles, as processes of ours.
 pub struct Role {

@@ -9,7 +9,7 @@ use kube::{Api, api::ListParams};
 use opportune_e2e::eventually;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(30);
 const DEPLOYMENT: &str = "
 apiVersion: apps/v1
 kind: Deployment

@@ -110,9 +110,8 @@ async fn an_authority_and_two_certificates_are_replaced_under_load_and_no_worklo
     // Old, both, new.
     ensure!(seen.bundles.len() >= 3, "{} bundles in {SPAN:?}", seen.bundles.len());
     ensure!(seen.leaves.len() >= 3, "{} certificates in {SPAN:?}", seen.leaves.len());
-    // A busy machine makes fewer than it was to.
-    ensure!(made >= RATE * 25, "only {made} workloads in {SPAN:?}");
+    ensure!(made >= RATE * 55, "only {made} workloads in {SPAN:?}");
     Ok(())
 }
 
-trials![patient an_authority_and_two_certificates_are_replaced_under_load_and_no_workload_is_missed];
+trials![alone an_authority_and_two_certificates_are_replaced_under_load_and_no_workload_is_missed];

@@ -33,7 +33,7 @@ pub enum Body {
     Exclusive(fn(Cluster) -> Running),
     /// Nothing: it starts a control plane of its own, beside other trials.
     Own(fn() -> Running),
-    /// The same, for one that mostly waits, for a minute or more: it begins before all others.
+    /// The same, for one that takes a minute or more: it begins before all others.
     Patient(fn() -> Running),
     /// A control plane of its own, and no other trial at work.
     Alone(fn() -> Running),
@@ -83,7 +83,7 @@ pub struct Run {
 // === impl Case ===
 
 impl Case {
-    /// When it begins: those that mostly wait first, then those of which few run at once, and at the end those that run alone,
+    /// When it begins: those that take longest first, then those of which few run at once, and at the end those that run alone,
     /// or all others would wait for them in the middle.
     pub fn rank(&self) -> u8 {
         match self.body {

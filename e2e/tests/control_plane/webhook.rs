@@ -11,7 +11,7 @@ pub const WANTS: &str = "wants.opportune.libre.sh";
 /// The webhook for what must not be missed.
 pub const REQUIRES: &str = "requires.opportune.libre.sh";
 /// How long a start, or a recovery, may take beside other work.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// A webhook that answers, with offers to choose from.
 pub struct Webhook {
